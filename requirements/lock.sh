@@ -1,0 +1,36 @@
+#!/usr/bin/env bash
+# Makes the lock files anew: the exact versions that pip puts into clean environments today.
+#   requirements/lock.sh      py311.txt, test-py311.txt, py312.txt and test-py312.txt
+# Test locks add to the runtime's. The one for 3.12 leaves out the peers that are compared with
+# (torch, peft, mergekit); tests that need them are skipped there, and say so.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+source launch/environment.sh
+
+work="$(mktemp -d)"
+trap 'rm -rf "$work"' EXIT
+
+freeze() { # PYTHON-OF-ENVIRONMENT: what it holds, without pip, this project and machine's addresses
+  "$1" -m pip freeze --all --exclude pip --exclude wheel --exclude maxlite |
+    sed -E 's/^(torch==[^+]*)\+.*/\1/' | LC_ALL=C sort -f
+}
+
+for minor in 11 12; do
+  python="$(find_python "$minor")" || fail "there is no Python 3.$minor to make its lock with"
+  say "Python 3.$minor"
+  "$python" -m venv "$work/$minor"
+  inside="$work/$minor/bin/python"
+  "$inside" -m pip install -qq --upgrade setuptools
+  "$inside" -m pip install -qq -e .
+  freeze "$inside" >"$work/py3$minor.txt"
+  if [ "$minor" = 11 ]; then
+    "$inside" -m pip install -qq --no-deps "$(grep -oE 'torch==[0-9.]+' setup.py)"
+    "$inside" -m pip install -qq -c "$work/py3$minor.txt" -e '.[test]'
+  else
+    "$inside" -m pip install -qq -c "$work/py3$minor.txt" pytest ruff mypy
+  fi
+  freeze "$inside" >"$work/test-py3$minor.txt"
+done
+for lock in "$work"/*.txt; do
+  { echo "# Made by requirements/lock.sh; do not edit."; cat "$lock"; } >"requirements/$(basename "$lock")"
+done

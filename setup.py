@@ -1,0 +1,52 @@
+"""How maxlite is installed: `pip install -e .` from the root of the repository.
+
+configs/, tools/ and launch/ stay beside the package and are used from the root.
+The ranges say what the code needs; the exact versions it is tested with are in requirements/.
+"""
+
+from setuptools import find_packages, setup
+
+RUNTIME = [
+    "absl-py>=2.1",
+    "flax>=0.12",
+    "grain>=0.2.15",
+    "huggingface_hub>=1.0",
+    "jax>=0.10",
+    "ml_collections>=1.1",
+    "ml_dtypes>=0.5",
+    "numpy>=2.0",
+    "optax>=0.2.6",
+    "orbax-checkpoint>=0.12",
+    "pyarrow>=17",
+    "safetensors>=0.6",
+    "sentencepiece>=0.2",
+    "tensorboardX>=2.6",
+    "tensorstore>=0.1.76",
+    "tokenizers>=0.22",
+    "tqdm>=4.66",
+    "transformers>=5.0",
+]
+TEST = [
+    "mergekit==0.1.5",
+    "mypy>=2.4",
+    "peft>=0.21",
+    "pytest>=9",
+    "ruff>=0.17",
+    "torch==2.13.0",  # a peer to compare with; nothing in maxlite imports it
+]
+
+setup(
+    name="maxlite",
+    version="0.1.0",
+    description="Teach a Llama-family model another language: raw text to exported weights, on JAX",
+    license="Apache-2.0",
+    python_requires=">=3.11",
+    packages=find_packages(include=["maxlite", "maxlite.*"]),
+    package_data={"maxlite": ["py.typed"]},
+    install_requires=RUNTIME,
+    extras_require={
+        "cuda": ["jax[cuda13]"],
+        "tpu": ["jax[tpu]"],
+        "test": TEST,
+    },
+)
