@@ -1,0 +1,338 @@
+"""What a run is: typed dataclasses, and `resolve`, which checks every value in them.
+
+A config file is Python with a `get_config()` that returns a `Config`. Values that may be absent use
+an empty string, zero or an empty tuple, never None, because a flag cannot be set back to None.
+(This module must not use `from __future__ import annotations`: the flag reader needs real types.)
+"""
+
+import dataclasses
+import difflib
+import math
+import typing
+from dataclasses import dataclass, field
+from typing import Any
+
+from maxlite.errors import InputError
+
+
+@dataclass
+class Architecture:
+    """The shape and the mathematics of a model, under Hugging Face's field names.
+
+    Zero means "derived": `num_key_value_heads` from the attention heads, `head_dim` from the width.
+    `rope_type` is `default`, `linear` or `llama3`; the fields after it are read only by those.
+    """
+
+    model_type: str = "llama"
+    vocab_size: int = 0
+    hidden_size: int = 0
+    intermediate_size: int = 0
+    num_hidden_layers: int = 0
+    num_attention_heads: int = 0
+    num_key_value_heads: int = 0
+    head_dim: int = 0
+    max_position_embeddings: int = 2048
+    rms_norm_eps: float = 1e-5
+    rope_theta: float = 10000.0
+    rope_type: str = "default"
+    rope_factor: float = 1.0
+    rope_low_freq_factor: float = 1.0
+    rope_high_freq_factor: float = 4.0
+    original_max_position_embeddings: int = 0
+    attention_bias: bool = False
+    mlp_bias: bool = False
+    tie_word_embeddings: bool = False
+    sliding_window: int = 0  # 0: every earlier token is seen
+    initializer_range: float = 0.02
+    bos_token_id: int = -1  # -1: none
+    eos_token_id: int = -1
+    base_rows: int = 0  # vocabulary rows before the latest extension; 0: never extended
+
+    def __post_init__(self):
+        self.num_key_value_heads = self.num_key_value_heads or self.num_attention_heads
+        if not self.head_dim and self.num_attention_heads:
+            self.head_dim = self.hidden_size // self.num_attention_heads
+
+
+@dataclass
+class Source:
+    """Files that are read as one stream of documents.
+
+    `weight` is the share of tokens this source contributes, relative to the other sources. `field`
+    names the text column of .jsonl and .parquet files. `epochs` caps how often the source may be
+    read through (0: as often as the run needs).
+    """
+
+    glob: str = ""
+    weight: float = 1.0
+    name: str = ""
+    field: str = "text"
+    epochs: float = 0.0
+
+
+@dataclass
+class Data:
+    """Where text comes from and how it becomes tokens."""
+
+    train: tuple[Source, ...] = ()
+    eval: tuple[Source, ...] = ()
+    held_out: float = 0.0  # share of each training source's documents kept for evaluation, by hash
+    txt: str = "line"  # a document of a .txt file is a "line" or the whole "file"
+    tokenizer: str = ""  # folder or file; empty: the model's own
+    cache: str = ""  # folder of tokenised text; empty: ~/.cache/maxlite, or $MAXLITE_CACHE
+
+
+@dataclass
+class Optimizer:
+    """AdamW with decoupled weight decay (arXiv 1711.05101) and a learning-rate schedule."""
+
+    learning_rate: float = 3e-4
+    weight_decay: float = 0.1  # norms and biases never decay
+    schedule: str = "cosine"  # cosine, linear or constant, after the warm-up
+    warmup: float = 0.03  # below 1 a fraction of `steps`, from 1 on a number of steps
+    end: float = 0.1  # the last learning rate, as a fraction of the peak
+    clip: float = 1.0  # largest global gradient norm; 0: no clipping
+    beta1: float = 0.9
+    beta2: float = 0.95
+    eps: float = 1e-8
+    max_skipped: int = 20  # steps in a row with a non-finite gradient before the run stops
+
+
+@dataclass
+class Checkpoint:
+    every: int = 500
+    keep: int = 2  # the latest so many
+    keep_every: int = 0  # and, for ever, each multiple of this step
+
+
+@dataclass
+class Eval:
+    every: int = 500  # 0: never
+    documents: int = 1000  # at most so many of each set; 0: all
+    prompt: str = ""  # a sample is generated from it at each evaluation (empty: from BOS)
+    sample_tokens: int = 48  # 0: no sample
+
+
+@dataclass
+class Log:
+    every: int = 10
+
+
+@dataclass
+class Config:
+    """One stage of training. The command line sets any key with --config.key.sub=value."""
+
+    model: str = ""
+    init: tuple[Any, ...] = ()
+    architecture: Architecture = field(default_factory=Architecture)
+    out: str = ""
+    steps: int = 1000
+    batch_size: int = 8
+    seq_len: int = 512
+    accumulate: int = 1
+    seed: int = 0
+    mesh: str = "fsdp=-1"
+    train: str = "everything"
+    dtype: str = "auto"  # of the computation; auto: bfloat16 on GPU and TPU, float32 on CPU
+    frozen_dtype: str = ""  # empty: what is frozen keeps the type it is stored in
+    attention: str = "auto"
+    remat: str = "none"
+    scan_unroll: int = 1
+    data: Data = field(default_factory=Data)
+    optimizer: Optimizer = field(default_factory=Optimizer)
+    checkpoint: Checkpoint = field(default_factory=Checkpoint)
+    eval: Eval = field(default_factory=Eval)
+    log: Log = field(default_factory=Log)
+    export: str = ""
+    export_dtype: str = ""  # empty: the type each tensor had in the source
+
+
+CHOICES: dict[str, tuple[str, ...]] = {
+    "train": ("everything",),
+    "dtype": ("auto", "float32", "bfloat16"),
+    "frozen_dtype": ("", "float32", "bfloat16"),
+    "export_dtype": ("", "float32", "bfloat16", "float16"),
+    "data.txt": ("line", "file"),
+    "optimizer.schedule": ("cosine", "linear", "constant"),
+    "architecture.model_type": ("llama", "mistral"),
+    "architecture.rope_type": ("default", "linear", "llama3"),
+}
+
+# key: (smallest, largest); the bounds belong to the range
+RANGES: dict[str, tuple[float, float]] = {
+    "steps": (1, math.inf),
+    "batch_size": (1, math.inf),
+    "seq_len": (2, math.inf),
+    "accumulate": (1, math.inf),
+    "seed": (0, 2**31 - 1),
+    "scan_unroll": (1, math.inf),
+    "data.held_out": (0, 0.5),
+    "optimizer.learning_rate": (0, math.inf),
+    "optimizer.weight_decay": (0, math.inf),
+    "optimizer.warmup": (0, math.inf),
+    "optimizer.end": (0, 1),
+    "optimizer.clip": (0, math.inf),
+    "optimizer.beta1": (0, 0.999999),
+    "optimizer.beta2": (0, 0.999999),
+    "optimizer.eps": (0, 1),
+    "optimizer.max_skipped": (1, math.inf),
+    "checkpoint.every": (1, math.inf),
+    "checkpoint.keep": (1, math.inf),
+    "checkpoint.keep_every": (0, math.inf),
+    "eval.every": (0, math.inf),
+    "eval.documents": (0, math.inf),
+    "eval.sample_tokens": (0, math.inf),
+    "log.every": (1, math.inf),
+}
+
+
+def keys(cls: type = Config, prefix: str = "") -> dict[str, Any]:
+    """Every key a command line may name, dotted, with its type."""
+    found: dict[str, Any] = {}
+    hints = typing.get_type_hints(cls)
+    for f in dataclasses.fields(cls):
+        kind = hints[f.name]
+        if dataclasses.is_dataclass(kind):
+            found |= keys(typing.cast(type, kind), f"{prefix}{f.name}.")
+        else:
+            found[prefix + f.name] = kind
+    return found
+
+
+def get(config: Config, key: str) -> Any:
+    """The value at a dotted key."""
+    value: Any = config
+    for part in key.split("."):
+        value = getattr(value, part)
+    return value
+
+
+def put(config: Config, key: str, value: Any) -> None:
+    """Sets the value at a dotted key."""
+    *parents, last = key.split(".")
+    target: Any = config
+    for part in parents:
+        target = getattr(target, part)
+    setattr(target, last, value)
+
+
+def _source(value: Any, key: str) -> Source:
+    if isinstance(value, str):
+        value = Source(glob=value)
+    if not isinstance(value, Source):
+        raise InputError(f"config key '{key}' must hold globs or Source(...), not {value!r}")
+    _check_names(value, f"{key}.")
+    for f in dataclasses.fields(Source):
+        setattr(value, f.name, _typed(getattr(value, f.name), f.type, f"{key}.{f.name}"))
+    if not value.glob:
+        raise InputError(f"config key '{key}' has a source without a glob")
+    if value.weight <= 0 or value.epochs < 0:
+        raise InputError(
+            f"config key '{key}': source '{value.glob}' needs a weight above 0 and epochs of at "
+            f"least 0, not weight={value.weight} and epochs={value.epochs}"
+        )
+    return value
+
+
+def _typed(value: Any, kind: Any, key: str) -> Any:
+    if kind is float and type(value) is int:
+        value = float(value)
+    if isinstance(kind, type) and type(value) is not kind:
+        raise InputError(
+            f"config key '{key}' must be {kind.__name__}, not {type(value).__name__} {value!r}"
+        )
+    if kind is float and not math.isfinite(value):
+        raise InputError(f"config key '{key}' must be a finite number, not {value}")
+    return value
+
+
+def nearest(key: str) -> str:
+    """For messages: the key that was probably meant, or all of them."""
+    known = list(keys())
+    same = [k for k in known if k.split(".")[-1] == key.split(".")[-1]]
+    near = same or difflib.get_close_matches(key, known, 1, 0.5)
+    return f"did you mean '{near[0]}'?" if near else f"the keys are: {', '.join(known)}"
+
+
+def _check_names(value: Any, prefix: str = "") -> None:
+    """Refuses attributes that a config file gave to a dataclass that has no such field."""
+    known = {f.name for f in dataclasses.fields(value)}
+    for name, inner in vars(value).items():
+        if name not in known:
+            raise InputError(f"there is no config key '{prefix}{name}'; {nearest(prefix + name)}")
+        if dataclasses.is_dataclass(inner):
+            _check_names(inner, f"{prefix}{name}.")
+
+
+def resolve(config: Any) -> Config:
+    """Checks a config as a file returned it and normalises its sources.
+
+    Args:
+      config: what `get_config()` returned, overrides applied; changed in place.
+
+    Returns:
+      The same object; `data.train` and `data.eval` hold `Source`s.
+
+    Raises:
+      InputError: a value of the wrong type, outside its range, or a combination that cannot run.
+    """
+    if not isinstance(config, Config):
+        raise InputError(
+            f"get_config() must return a maxlite.config.Config, not {type(config).__name__}"
+        )
+    for f in dataclasses.fields(Config):
+        kind = typing.get_type_hints(Config)[f.name]
+        nested = isinstance(kind, type) and dataclasses.is_dataclass(kind)
+        if nested and not isinstance(getattr(config, f.name), kind):
+            raise InputError(f"config key '{f.name}' must be a {kind.__name__}(...)")
+    _check_names(config)
+    for key, kind in keys().items():
+        value = get(config, key)
+        if kind == tuple[Source, ...]:
+            several = (value,) if isinstance(value, (str, Source)) else value
+            if not isinstance(several, (tuple, list)):
+                raise InputError(f"config key '{key}' must be a tuple of globs, not {value!r}")
+            put(config, key, tuple(_source(v, key) for v in several))
+            continue
+        value = _typed(value, typing.get_origin(kind) or kind, key)
+        put(config, key, value)
+        if key in CHOICES and value not in CHOICES[key]:
+            allowed = ", ".join(repr(c) for c in CHOICES[key])
+            raise InputError(f"config key '{key}' must be one of {allowed}, not {value!r}")
+        if key in RANGES:
+            low, high = RANGES[key]
+            if not low <= value <= high:
+                allowed = f"at least {low}" if high == math.inf else f"from {low} to {high}"
+                raise InputError(f"config key '{key}' must be {allowed}, not {value}")
+    _check_together(config)
+    return config
+
+
+def _check_together(config: Config) -> None:
+    if config.init:
+        raise InputError("config key 'init' has transforms, but none exist in this version")
+    if config.batch_size % config.accumulate:
+        raise InputError(
+            f"batch_size {config.batch_size} does not divide into accumulate={config.accumulate} "
+            "equal micro-batches; change one of them"
+        )
+    if config.optimizer.warmup >= 1 and config.optimizer.warmup != int(config.optimizer.warmup):
+        raise InputError(
+            f"optimizer.warmup {config.optimizer.warmup} is neither a fraction below 1 nor a whole "
+            "number of steps"
+        )
+    if warmup_steps(config) > config.steps:
+        raise InputError(
+            f"optimizer.warmup is {warmup_steps(config)} steps, more than steps={config.steps}"
+        )
+
+
+def warmup_steps(config: Config) -> int:
+    """The length of the warm-up in optimizer steps."""
+    warmup = config.optimizer.warmup
+    return round(warmup * config.steps) if warmup < 1 else int(warmup)
+
+
+def as_dict(config: Config) -> dict[str, Any]:
+    """A JSON-able copy, sources as dicts."""
+    return dataclasses.asdict(config)

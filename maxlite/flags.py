@@ -1,0 +1,176 @@
+"""The command line: `--config=FILE` and `--config.key.sub=value`, in sentences when it is wrong."""
+
+import difflib
+import inspect
+import re
+import sys
+import traceback
+import typing
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import Any
+
+from absl import flags
+from ml_collections import config_flags
+
+from maxlite import config as config_lib
+from maxlite.config import Architecture, Config, Source
+from maxlite.errors import InputError
+
+_HERE = Path(__file__).resolve().parent.parent
+
+
+def find_config(name: str) -> Path:
+    """The config file `name` means: as given, in configs/, or the only match in configs/*/.
+
+    Raises:
+      InputError: there is no such file, or several.
+    """
+    if not name:
+        raise InputError("--config is empty; name a config file, such as --config=continue.py")
+    if Path(name).is_file():
+        return Path(name)
+    roots = dict.fromkeys((Path.cwd() / "configs", _HERE / "configs"))
+    for root in roots:
+        if (root / name).is_file():
+            return root / name
+    for root in roots:
+        matches = sorted(p for p in root.glob(f"*/{name}") if p.is_file())
+        if len(matches) > 1:
+            listed = ", ".join(str(p) for p in matches)
+            raise InputError(f"config file '{name}' could be any of {listed}; give its folder too")
+        if matches:
+            return matches[0]
+    have = sorted({p.name for root in roots for p in root.glob("**/*.py")})
+    near = difflib.get_close_matches(name, have, 1)
+    hint = f"did you mean '{near[0]}'?" if near else f"there are: {', '.join(have)}"
+    raise InputError(f"there is no config file '{name}', here or in configs/ or configs/*/; {hint}")
+
+
+def _split(argv: Sequence[str]) -> tuple[str, dict[str, str], list[str]]:
+    """The config file's name, the overrides in order, and every other argument."""
+    file, overrides, rest = "", {}, []
+    arguments = iter(argv)
+    for argument in arguments:
+        match = re.fullmatch(r"--?config(?:\.([^=]*))?(?:=(.*))?", argument, re.DOTALL)
+        if not match:
+            rest.append(argument)
+            continue
+        key, value = match.groups()
+        if value is None:
+            value = next(arguments, None)
+            if value is None or value.startswith("--"):
+                raise InputError(f"{argument} has no value; write {argument}=VALUE")
+        if key is None:
+            file = value
+        else:
+            overrides[key] = value
+    return file, overrides, rest
+
+
+def parse(argv: Sequence[str]) -> tuple[Config, list[str]]:
+    """Reads the config that a command line names, with its overrides, and checks it.
+
+    Args:
+      argv: the arguments after the program's name.
+
+    Returns:
+      The resolved config, and the arguments that are not about it.
+
+    Raises:
+      InputError: no or a broken config file, an unknown key, or a value that does not fit.
+    """
+    name, overrides, rest = _split(argv)
+    if not name and not overrides:
+        raise InputError(
+            "no --config=FILE was given; configs/continue.py is a good one to start from"
+        )
+    path = find_config(name)
+    if ":" in str(path):  # the flag reader takes what follows it for an argument
+        raise InputError(f"the path of the config file '{path}' has a ':'; rename it")
+    known = config_lib.keys()
+    plain: list[str] = []
+    sources: dict[str, tuple[Source, ...]] = {}
+    for key, value in overrides.items():
+        if key not in known:
+            raise InputError(f"there is no config key '{key}'; {config_lib.nearest(key)}")
+        if known[key] == tuple[Source, ...]:
+            sources[key] = (Source(glob=value),) if value else ()
+        elif typing.get_origin(known[key]) is tuple:
+            raise InputError(f"config key '{key}' is set in a config file, not on the command line")
+        else:
+            plain.append(f"--config.{key}={_checked(key, known[key], value)}")
+    values = flags.FlagValues()
+    sys.modules.pop("config_config", None)  # a file that was read before would lend its names
+    command = ["maxlite", f"--config={path}", *plain]
+    config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=command)
+    try:
+        values(command)
+        config = values["config"].value
+    except flags.Error as e:
+        raise InputError(_why(path, e)) from e
+    except Exception as e:  # the file is the user's code and may raise anything
+        raise InputError(_why(path, e)) from e
+    if isinstance(config, Config):
+        for key, several in sources.items():
+            config_lib.put(config, key, several)
+    resolved = config_lib.resolve(config)
+    if any(key.startswith("architecture.") for key in overrides):
+        given = sys.modules["config_config"].get_config().architecture
+        _derive_again(resolved.architecture, given, overrides)
+    return resolved, rest
+
+
+def _derive_again(arch: Architecture, given: Architecture, overrides: Collection[str]) -> None:
+    """Lets what the file left to be derived follow the overrides of what it is derived from."""
+    H = given.num_attention_heads
+    if given.num_key_value_heads == H and "architecture.num_key_value_heads" not in overrides:
+        arch.num_key_value_heads = 0
+    if H and given.head_dim == given.hidden_size // H and "architecture.head_dim" not in overrides:
+        arch.head_dim = 0
+    arch.__post_init__()
+
+
+def _why(path: Path, error: Exception) -> str:
+    """One sentence about an error inside a config file."""
+    lines = [line for line in str(error).strip().splitlines() if line.strip()]
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if f.filename == str(path)]
+    where = f"{path}:{frames[-1].lineno}" if frames else str(path)
+    return f"config file {where} could not be read: {lines[-1].strip() if lines else repr(error)}"
+
+
+def _checked(key: str, kind: Any, value: str) -> str:
+    """The value as the flag reader takes it; refuses one of another type."""
+    try:
+        if kind is int:
+            int(value)
+        elif kind is float:
+            float(value)
+        elif kind is bool and value.lower() not in ("true", "false", "1", "0"):
+            raise ValueError
+    except ValueError:
+        raise InputError(f"config key '{key}' must be {kind.__name__}, not '{value}'") from None
+    return value
+
+
+def describe() -> str:
+    """Every config key with its default and what the config module says about it."""
+    lines = []
+    defaults = Config()
+    comments = {}
+    for cls, prefix in (
+        (Config, ""),
+        (config_lib.Architecture, "architecture."),
+        (config_lib.Data, "data."),
+        (config_lib.Optimizer, "optimizer."),
+        (config_lib.Checkpoint, "checkpoint."),
+        (config_lib.Eval, "eval."),
+        (config_lib.Log, "log."),
+    ):
+        for match in re.finditer(r"^    (\w+): .*?  # (.*)$", inspect.getsource(cls), re.MULTILINE):
+            comments[prefix + match[1]] = match[2]
+    for key, kind in config_lib.keys().items():
+        kind_name = kind.__name__ if isinstance(kind, type) else "tuple"
+        value = config_lib.get(defaults, key)
+        lines.append(f"  {key:<44} {kind_name:<6} {value!r:<12} {comments.get(key, '')}".rstrip())
+    return "\n".join(lines)
