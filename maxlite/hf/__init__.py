@@ -1,0 +1,1 @@
+"""Hugging Face model folders: read as lazy trees of arrays, written back tensor by tensor."""

@@ -1,0 +1,61 @@
+"""`maxlite.json`, the note that maxlite leaves in a model folder about where it came from.
+
+Every key is optional and unknown ones are kept, so that an older maxlite carries what a newer one
+wrote.
+"""
+
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from maxlite.errors import InputError
+from maxlite.hf import json_values
+
+NAME = "maxlite.json"
+FORMAT = 1
+TYPES = {"origin": dict, "vocabulary": dict, "layers": dict, "kept_ids": str, "history": list}
+
+
+def read(folder: Path) -> dict[str, Any]:
+    """The parsed `maxlite.json` of a folder, or an empty dictionary if it has none."""
+    path = Path(folder) / NAME
+    if not path.is_file():
+        return {}
+    metadata = json_values.parse(path.read_bytes(), str(path))
+    check(metadata, str(path))
+    return metadata
+
+
+def write(folder: Path, metadata: dict[str, Any]) -> None:
+    """Write `maxlite.json` into a folder that is being made."""
+    metadata = {"format": FORMAT, **metadata}
+    check(metadata, NAME)
+    (Path(folder) / NAME).write_bytes(json_values.dump(metadata))
+
+
+def check(metadata: dict[str, Any], where: str) -> None:
+    """Raise `InputError` where a known key holds something else than it should."""
+    if metadata.get("format", FORMAT) != FORMAT:
+        raise InputError(
+            f"{where} has format {metadata['format']!r} where this maxlite reads {FORMAT}:"
+            " use a newer one"
+        )
+    for key, kind in TYPES.items():
+        if key in metadata and not isinstance(metadata[key], kind):
+            raise InputError(f"{where} has {key!r}: {metadata[key]!r}, expected a {kind.__name__}")
+    for key in ("base_rows", "rows"):
+        rows = metadata.get("vocabulary", {}).get(key, 1)
+        if type(rows) is not int or rows <= 0:
+            raise InputError(f"{where} has vocabulary.{key} {rows!r}, expected a positive number")
+    kept = metadata.get("kept_ids", "kept_ids")
+    if PurePosixPath(kept).name != kept:
+        raise InputError(f"{where} has kept_ids {kept!r}, expected the name of a file beside it")
+
+
+def base_rows(metadata: dict[str, Any], vocab_size: int, where: str) -> int:
+    """The vocabulary rows from before the latest extension, 0 if there was none."""
+    rows = metadata.get("vocabulary", {}).get("base_rows", 0)
+    if rows > vocab_size:
+        raise InputError(
+            f"{where} has vocabulary.base_rows {rows}, more than the model's {vocab_size} rows"
+        )
+    return rows

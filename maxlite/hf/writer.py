@@ -1,0 +1,251 @@
+"""Writing a model folder: each tensor streamed once into sharded safetensors, all or nothing.
+
+Bytes that do not change go from file to file inside the kernel; anything else is in memory one
+tensor at a time. The folder appears under its name only when it is complete.
+"""
+
+import contextlib
+import errno
+import json
+import math
+import os
+import re
+import secrets
+import shutil
+import struct
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from maxlite.errors import InputError
+from maxlite.hf import json_values, metadata
+from maxlite.hf.folder import CONFIG, is_folder
+from maxlite.hf.tensors import DTYPES, INDEX, SINGLE, FileTensor, LazyArray
+
+MAX_SHARD_SIZE = 5 * 10**9  # bytes
+UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "KI": 2**10, "MI": 2**20, "GI": 2**30}
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+DTYPE_NAMES = {dtype: name for name, dtype in DTYPES.items()}
+
+Specs = Mapping[str, tuple[Any, tuple[int, ...]]]  # name -> (dtype or its name, shape)
+Read = Callable[[str], np.ndarray | LazyArray]
+Progress = Callable[[int, int], None]  # bytes written, bytes in all
+
+
+def parse_size(text: str | int) -> int:
+    """Bytes of a size such as "5GB", "200MB", "1.5 GiB" or 4096; KB, MB and GB are decimal."""
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMG]I?)?B?\s*", str(text).upper())
+    size = int(float(match[1]) * UNITS[match[2] or ""]) if match else 0
+    if size <= 0:
+        raise InputError(f"{text!r} is not a size: write it like 5GB, 200MB or 1GiB")
+    return size
+
+
+def write_folder(
+    out: str | Path,
+    *,
+    config: bytes,
+    specs: Specs,
+    read: Read,
+    files: Mapping[str, Path] | None = None,
+    notes: dict[str, Any] | None = None,
+    max_shard_size: str | int = MAX_SHARD_SIZE,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> Path:
+    """Write a whole model folder.
+
+    Args:
+        out: The folder to make.
+        config: The bytes of config.json, from `config_json.render`, or `json_values.dump`.
+        specs: dtype and shape of each tensor, in the order in which they are written.
+        read: Gives each tensor when its turn comes; it is cast where its dtype is another.
+        files: Companion files to copy, by name within the folder.
+        notes: The content of maxlite.json; None leaves that to `files`.
+        max_shard_size: Bytes in one weight file, or a text such as "5GB".
+        overwrite: Replace a model folder that is there, once the new one is complete.
+        progress: Called after each tensor.
+
+    Raises:
+        InputError: `out` exists, or the disk is full; nothing is left behind.
+    """
+    with new_folder(out, overwrite) as folder:
+        (folder / CONFIG).write_bytes(config)
+        for name, source in (files or {}).items():
+            (folder / name).parent.mkdir(exist_ok=True)
+            shutil.copyfile(source, folder / name)
+        if notes is not None and notes != metadata.read(folder):
+            metadata.write(folder, notes)
+        write_weights(folder, specs, read, parse_size(max_shard_size), progress=progress)
+    return Path(out)
+
+
+def refuse_existing(out: str | Path, overwrite: bool = False) -> None:
+    """Raise `InputError` if a new folder cannot take this name; cheap, for before the work."""
+    path = Path(out)
+    if os.path.lexists(path) and not overwrite:
+        raise InputError(f"{path} exists already: choose another name, or pass --overwrite")
+    if path.exists() and not is_folder(path) and not (path.is_dir() and not any(path.iterdir())):
+        raise InputError(f"{path} is not a model folder, so it is not overwritten: remove it first")
+
+
+@contextlib.contextmanager
+def new_folder(out: str | Path, overwrite: bool = False) -> Iterator[Path]:
+    """A temporary folder beside `out` that becomes `out` if the block ends without an error.
+
+    Raises:
+        InputError: `out` exists (unless it is a model folder and `overwrite`), cannot be made, or
+            its disk is full.
+    """
+    refuse_existing(out, overwrite)
+    target = Path(os.path.realpath(out))
+    temporary = target.with_name(f"{target.name}.tmp-{secrets.token_hex(4)}")
+    parents = [p for p in target.parents if not p.exists()]
+    try:
+        temporary.mkdir(parents=True)
+        yield temporary
+        _put_in_place(temporary, target, overwrite)
+    except BaseException as error:
+        shutil.rmtree(temporary, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            for parent in parents:
+                parent.rmdir()
+        if isinstance(error, OSError) and error.errno in FULL:
+            raise InputError(
+                f"there is no room to write {out} (the disk or a quota is full): nothing of it"
+                " was kept, free some space and run again"
+            ) from error
+        if isinstance(error, OSError):
+            raise InputError(f"{out} could not be written: {error}") from error
+        raise
+
+
+def _put_in_place(temporary: Path, target: Path, overwrite: bool) -> None:
+    if not overwrite or not target.exists():
+        os.rename(temporary, target)
+        return
+    old = target.with_name(f"{temporary.name}-old")
+    os.rename(target, old)
+    try:
+        os.rename(temporary, target)
+    except OSError:
+        os.rename(old, target)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def write_weights(
+    folder: str | Path,
+    specs: Specs,
+    read: Read,
+    max_shard_size: int = MAX_SHARD_SIZE,
+    header: Mapping[str, str] | None = None,
+    progress: Progress | None = None,
+) -> list[Path]:
+    """Write tensors as `model.safetensors`, or as shards and their index if they exceed one file.
+
+    The split depends on `specs` and `max_shard_size` alone. Returns the weight files.
+    """
+    folder = Path(folder)
+    header = {"format": "pt"} if header is None else header
+    layout = {name: (np.dtype(dtype), tuple(shape)) for name, (dtype, shape) in specs.items()}
+    sizes = {name: math.prod(shape) * dtype.itemsize for name, (dtype, shape) in layout.items()}
+    shards = _shards(sizes, max_shard_size)
+    files = [
+        folder / (SINGLE if len(shards) == 1 else f"model-{i:05}-of-{len(shards):05}.safetensors")
+        for i in range(1, len(shards) + 1)
+    ]
+    done, total = 0, sum(sizes.values())
+    for path, shard in zip(files, shards, strict=True):
+        # wide types first, so that every tensor is aligned to its own item size
+        shard.sort(key=lambda name: -layout[name][0].itemsize)
+        with open(path, "wb") as file:
+            file.write(_header({name: layout[name] for name in shard}, header))
+            for name in shard:
+                _write_tensor(file, name, read(name), *layout[name])
+                done += sizes[name]
+                if progress:
+                    progress(done, total)
+    if len(files) > 1:
+        pairs = zip(files, shards, strict=True)
+        places = {name: path.name for path, shard in pairs for name in shard}
+        index = {"metadata": {"total_size": total}, "weight_map": dict(sorted(places.items()))}
+        (folder / INDEX).write_bytes(json_values.dump(index))
+    return files
+
+
+def _shards(sizes: Mapping[str, int], max_shard_size: int) -> list[list[str]]:
+    """Names in order, a new shard wherever the next tensor would not fit."""
+    shards: list[list[str]] = [[]]
+    room = max_shard_size
+    for name, size in sizes.items():
+        if size > room and shards[-1]:
+            shards.append([])
+            room = max_shard_size
+        shards[-1].append(name)
+        room -= size
+    return shards
+
+
+def _header(
+    layout: Mapping[str, tuple[np.dtype, tuple[int, ...]]], header: Mapping[str, str]
+) -> bytes:
+    entries: dict[str, Any] = {"__metadata__": dict(header)} if header else {}
+    end = 0
+    for name, (dtype, shape) in layout.items():
+        begin, end = end, end + math.prod(shape) * dtype.itemsize
+        entries[name] = {
+            "dtype": DTYPE_NAMES[dtype],
+            "shape": list(shape),
+            "data_offsets": [begin, end],
+        }
+    text = json.dumps(entries, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    return struct.pack("<Q", len(text)) + text
+
+
+def _write_tensor(
+    file: BinaryIO,
+    name: str,
+    source: np.ndarray | LazyArray,
+    dtype: np.dtype,
+    shape: tuple[int, ...],
+) -> None:
+    if tuple(source.shape) != shape:
+        raise ValueError(f"{name} has shape {source.shape}, announced was {shape}")
+    if isinstance(source, FileTensor) and source.dtype == dtype:
+        _copy(file, source)
+        return
+    array = source.read() if hasattr(source, "read") else np.asarray(source)
+    if array.dtype != dtype:
+        with np.errstate(over="ignore"):
+            cast = array.astype(dtype)
+        if np.isfinite(array).all() and not np.isfinite(cast).all():
+            raise InputError(
+                f"{name} holds values too large for {dtype}: export in bfloat16 or float32"
+            )
+        array = cast
+    # 0-d and non-contiguous arrays have no flat buffer of their own
+    file.write(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+
+
+def _copy(file: BinaryIO, tensor: FileTensor) -> None:
+    """Append a stored tensor's bytes to a file, inside the kernel where it can."""
+    file.flush()
+    start, end = tensor.offset, tensor.offset + tensor.nbytes
+    with open(tensor.path, "rb") as source:
+        while start < end:
+            try:
+                count = os.sendfile(file.fileno(), source.fileno(), start, end - start)
+            except (AttributeError, OSError) as error:
+                if getattr(error, "errno", None) in (*FULL, errno.EIO):
+                    raise
+                # not Linux, or a file system without it
+                source.seek(start)
+                count = file.write(source.read(min(end - start, 1 << 24)))
+                file.flush()
+            if not count:
+                raise InputError(f"{tensor.path} became shorter while it was being read")
+            start += count
