@@ -1,0 +1,122 @@
+"""Documents laid end to end and cut into rows of one length.
+
+A row is a dict of arrays [S], S tokens a row:
+
+    tokens     int32    the inputs
+    targets    int32    the next token of each input
+    segments   int32    1, 2, … by document within the row; 0 is padding
+    positions  int32    place within the segment, from 0
+    weights    float32  1 where the target counts, else 0
+
+Nothing but the cumulative lengths of documents is computed beforehand: any row is found by binary
+search and read in time that grows with S alone.
+"""
+
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+
+from maxlite.data.view import View
+
+KEYS: dict[str, type] = dict.fromkeys(("tokens", "targets", "segments", "positions"), np.int32)
+KEYS["weights"] = np.float32
+Row = dict[str, np.ndarray]
+
+
+def windows(view: View, seq_len: int) -> int:
+    """How many rows of `seq_len` tokens the documents fill, the last one perhaps in part."""
+    return max(0, -(-(view.length - 1) // seq_len))
+
+
+def training_row(view: View, window: int, seq_len: int) -> Row:
+    """Row number `window` of the documents laid end to end.
+
+    Its inputs are the stream's tokens from window * seq_len on; neighbouring rows share one token,
+    which is the last target of one and the first input of the other, so each token of the stream is
+    a target once. A target in another document than its input (a BOS) has no weight. A document cut
+    by the end of a row goes on in the next as a segment of its own.
+    """
+    ends, start = view.ends, window * seq_len
+    stop = min(start + seq_len + 1, view.length)
+    place = np.arange(start, stop)
+    first = int(np.searchsorted(ends, start, "right"))
+    last = int(np.searchsorted(ends, stop - 1, "right"))
+    document = first + np.searchsorted(ends[first : last + 1], place, "right")
+    begin = np.where(document > 0, ends[document - 1], 0)
+    ids = _stream(view, document, place - begin, ends[document] - begin)
+
+    row = _empty(seq_len)
+    n = len(place) - 1
+    same = document[1:] == document[:-1]
+    row["tokens"][:n] = ids[:-1]
+    row["targets"][:n] = ids[1:]
+    row["segments"][:n] = 1 + np.concatenate([[0], np.cumsum(~same[:-1])])
+    row["positions"][:n] = (place - np.maximum(begin, start))[:-1]
+    row["weights"][:n] = same
+    return row
+
+
+def _stream(view: View, document: np.ndarray, offset: np.ndarray, size: np.ndarray) -> np.ndarray:
+    """Ids at places of the stream: of each, its document, its offset there, the document's size."""
+    cache_document = document if view.index is None else view.index[document]
+    inside = offset - (view.bos is not None)
+    at = view.cache.offsets[cache_document].astype(np.int64) + inside
+    # BOS and EOS have no place in the cache: they read any token and are written over.
+    ids = view.cache.tokens[np.clip(at, 0, len(view.cache.tokens) - 1)].astype(np.int32)
+    if view.bos is not None:
+        ids[inside < 0] = view.bos
+    if view.eos is not None:
+        ids[offset == size - 1] = view.eos
+    return ids
+
+
+def evaluation_rows(
+    documents: Iterable[np.ndarray], window: int, stride: int = 0, bos: int | None = None
+) -> Iterator[Row]:
+    """Rows that score each token of each document once, for bits per byte.
+
+    A document is BOS and its tokens (no EOS), read in windows of at most `window` inputs that
+    advance by `stride`. The first scores all its targets, later ones only those not scored before,
+    which therefore see at least window - stride earlier tokens. Without a BOS a document's first
+    token has nothing before it and isn't scored, while its bytes still count.
+
+    Windows of several documents share a row as segments, in order, each row filled before the next.
+
+    Args:
+      documents: token ids of each document, int [T].
+      window: tokens a row, S.
+      stride: 1 to `window`; 0 is half a window.
+      bos: the BOS id, or None.
+
+    Yields:
+      Rows as described at the top of this module, [window].
+    """
+    stride = stride or max(1, window // 2)
+    if not 1 <= stride <= window:
+        raise ValueError(f"stride {stride} is not between 1 and the window of {window}")
+    row, used, segment = _empty(window), 0, 0
+    for document in documents:
+        ids = np.asarray(document, np.int32)
+        if bos is not None:
+            ids = np.concatenate([np.array([bos], np.int32), ids])
+        scored = 0  # targets of this document that have been scored
+        start = 0
+        while scored < len(ids) - 1:
+            n = min(window, len(ids) - 1 - start)
+            if used + n > window:
+                yield row
+                row, used, segment = _empty(window), 0, 0
+            segment += 1
+            at = slice(used, used + n)
+            row["tokens"][at] = ids[start : start + n]
+            row["targets"][at] = ids[start + 1 : start + n + 1]
+            row["segments"][at] = segment
+            row["positions"][at] = np.arange(n)
+            row["weights"][at] = np.arange(start, start + n) >= scored
+            used, scored, start = used + n, start + n, start + stride
+    if used:
+        yield row
+
+
+def _empty(window: int) -> Row:
+    return {key: np.zeros(window, dtype) for key, dtype in KEYS.items()}

@@ -1,0 +1,213 @@
+"""Text to token ids and back, with the tokenizer files of a Hugging Face folder.
+
+Ids follow the model file itself (SentencePiece's own segmentation, or the pipeline written in
+tokenizer.json). Text is only ever text: the string of a special token in it is encoded as its
+characters, and BOS and EOS are placed by whoever builds sequences, never here.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Sequence
+from itertools import groupby
+from pathlib import Path
+
+import numpy as np
+
+from maxlite.errors import InputError
+from maxlite.tokenizer.backends import Backend, JsonFile, SentencePieceFile
+from maxlite.tokenizer.settings import Settings, read_model_ends, read_settings
+
+_STANDARD = ("tokenizer.json", "tokenizer.model")
+_COMPANIONS = (
+    "tokenizer*",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "chat_template*",
+    "vocab.json",
+    "merges.txt",
+)
+
+
+class Tokenizer:
+    """A tokenizer, as read from its files.
+
+    Attributes:
+      path: the model file.
+      rows: 1 + the largest id, added tokens included: the rows a model's embedding must have.
+      bos, eos: ids, or None where there is no such token.
+      files: what belongs to it, by the name it should have in a model folder.
+      fingerprint: SHA-256 (hex) of the model file and the settings that change how text is encoded.
+    """
+
+    def __init__(self, path: Path, data: bytes, settings: Settings, model_ends: dict[str, int]):
+        self.path = path
+        # A lone file gets the name under which a folder's tokenizer is looked for.
+        self.files = {"tokenizer" + path.suffix: path}
+        prefix_space = settings.prefix_space or path.suffix == ".json"  # which says it itself
+        self._backend: Backend
+        if path.suffix == ".json":
+            self._backend = JsonFile(path, data, settings.special)
+        else:
+            self._backend = SentencePieceFile(path, data, settings.special, prefix_space)
+        extra = self._extra(settings.added)
+        self._literal = {**self._backend.literal, **extra}
+        self._extra_ids = {text: index for index, text in extra.items()}
+        self.rows = 1 + max(self._backend.rows - 1, *extra) if extra else self._backend.rows
+        self.bos = self._end("bos", settings, model_ends)
+        self.eos = self._end("eos", settings, model_ends)
+        digest = hashlib.sha256(data)
+        digest.update(json.dumps([sorted(self._literal.items()), prefix_space]).encode())
+        self.fingerprint = digest.hexdigest()
+
+    def encode(self, texts: Sequence[str]) -> list[np.ndarray]:
+        """Encodes many texts in parallel threads, without BOS and EOS.
+
+        Returns:
+          One int32 array [T] per text.
+
+        Raises:
+          InputError: the tokenizer has no way to write some character.
+        """
+        try:
+            return self._backend.encode(list(texts))
+        except Exception as error:  # bare Exceptions again
+            raise InputError(f"{self.path} cannot encode some text: {error}") from error
+
+    def encode_one(self, text: str) -> np.ndarray:
+        """Encodes one text; an int32 array [T]."""
+        return self.encode([text])[0]
+
+    def decode(self, ids: Iterable[int], skip_special: bool = False) -> str:
+        """The text that ids stand for.
+
+        Args:
+          ids: token ids; those without a piece stand for nothing.
+          skip_special: leave out BOS and EOS. Other special tokens are always written as they are.
+        """
+        kept = [int(i) for i in ids]
+        if skip_special:
+            kept = [i for i in kept if i not in (self.bos, self.eos)]
+        parts: list[str] = []
+        for whole, run in groupby(kept, key=self._literal.__contains__):
+            if whole:
+                parts += [self._literal[i] for i in run]
+                continue
+            span = [i for i in run if self._backend.piece(i) is not None]
+            if not parts:
+                parts.append(self._backend.decode(span))
+            else:
+                # A decoder drops the space before its first piece; here that isn't a text's start.
+                anchor = [int(self.encode_one("a")[-1])]
+                head = self._backend.decode(anchor)
+                parts.append(self._backend.decode(anchor + span)[len(head) :])
+        return "".join(parts)
+
+    def piece(self, index: int) -> str:
+        """The piece an id stands for, as the tokenizer's file writes it; "" if there is none."""
+        return self._literal.get(index) or self._backend.piece(index) or ""
+
+    def find(self, piece: str) -> int | None:
+        """The id of a piece, None if there is no such piece."""
+        return self._extra_ids.get(piece, self._backend.find(piece))
+
+    def _extra(self, added: dict[int, str]) -> dict[int, str]:
+        """The tokens that only the settings know, checked against those of the model file."""
+        extra = {}
+        for index, text in added.items():
+            known, elsewhere = self._backend.piece(index), self._backend.find(text)
+            if known is None and elsewhere is None:
+                extra[index] = text
+            elif known != text:
+                other = f"has {known!r} there" if known is not None else f"has it at {elsewhere}"
+                raise InputError(
+                    f"{self.path.parent} gives the id {index} to the added token {text!r}, but "
+                    f"{self.path.name} {other}; put one of the two right"
+                )
+        if len(set(extra.values())) < len(extra):
+            raise InputError(f"{self.path.parent} adds the same token twice with different ids")
+        return extra
+
+    def _end(self, key: str, settings: Settings, model_ends: dict[str, int]) -> int | None:
+        own = self._backend.ends if self.path.suffix != ".json" else {}
+        for ends in (settings.ends, own, model_ends, self._backend.ends):
+            if key not in ends:
+                continue
+            end = ends[key]
+            index = self.find(end) if isinstance(end, str) else end
+            if index is None and end is not None:
+                raise InputError(
+                    f"{self.path.parent} names {end!r} as its {key}_token, which {self.path.name} "
+                    "does not have; correct it in tokenizer_config.json"
+                )
+            if index is not None and not self.piece(index):
+                raise InputError(
+                    f"{self.path.parent} names {index} as its {key}_token_id, which "
+                    f"{self.path.name} does not have; name the token in tokenizer_config.json"
+                )
+            return index
+        return None
+
+
+def load_tokenizer(path: str | os.PathLike[str]) -> Tokenizer:
+    """Loads a tokenizer.
+
+    Args:
+      path: a folder (tokenizer.json is preferred, then tokenizer.model, then the only *.model), or
+        one .json or .model file. The settings beside a file count if it has a standard name.
+
+    Raises:
+      InputError: nothing there, a damaged file, or files that contradict each other.
+    """
+    given = Path(path).expanduser()
+    file = _model_file(given) if given.is_dir() else given
+    if not file.is_file():
+        raise InputError(f"there is no tokenizer at {given}; name a folder or a file")
+    if file.suffix not in (".json", ".model"):
+        raise InputError(f"{file} is not a tokenizer; name a folder, a .json or a .model file")
+    settings, ends = Settings(), {}
+    if given.is_dir() or file.name in _STANDARD:
+        settings, ends = read_settings(file.parent), read_model_ends(file.parent)
+    try:
+        data = file.read_bytes()
+    except OSError as error:
+        raise InputError(f"{file} cannot be read: {error.strerror}") from None
+    tokenizer = Tokenizer(file, data, settings, ends)
+    if given.is_dir() or file.name in _STANDARD:
+        beside = {f.name: f for pattern in _COMPANIONS for f in sorted(file.parent.glob(pattern))}
+        for name in _STANDARD:  # of two forms only the one that was read, or a copy would differ
+            if given.is_file() and name != file.name:
+                beside.pop(name, None)
+        tokenizer.files = {file.name: file} | {n: f for n, f in beside.items() if f.is_file()}
+    return tokenizer
+
+
+def check_rows(has_rows: Tokenizer, rows: int, where: str = "the model") -> None:
+    """Refuses a tokenizer (or anything else with `rows` and `path`) whose ids exceed a table.
+
+    Args:
+      has_rows: `rows` is 1 + its largest id.
+      rows: rows of the model's embedding.
+      where: what has these rows, for the sentence.
+    """
+    if has_rows.rows > rows:
+        raise InputError(
+            f"{has_rows.path} has token ids up to {has_rows.rows - 1}, but {where} has only {rows} "
+            "rows; use the model's own tokenizer, or extend its vocabulary first"
+        )
+
+
+def _model_file(folder: Path) -> Path:
+    for name in _STANDARD:
+        if (folder / name).is_file():
+            return folder / name
+    models = sorted(folder.glob("*.model"))
+    if len(models) == 1:
+        return models[0]
+    if models:
+        names = ", ".join(model.name for model in models)
+        raise InputError(f"{folder} has several *.model files ({names}); name the one to use")
+    raise InputError(
+        f"{folder} has no tokenizer.json and no SentencePiece *.model; add one of them (the "
+        "transformers library writes tokenizer.json with tokenizer.save_pretrained)"
+    )

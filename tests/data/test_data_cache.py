@@ -1,0 +1,270 @@
+import hashlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from maxlite.config import Data, Source
+from maxlite.data import cache as cache_module
+from maxlite.data.cache import default_folder, tokenize
+from maxlite.errors import InputError
+from maxlite.tokenizer import Tokenizer, check_rows, load_tokenizer
+
+LINES = ["The cat sees the moon.", "", "한국어 문장", "a <s> b </s>", "x" * 500]
+
+
+@pytest.fixture
+def tokenizer(tiny_tokenizer) -> Tokenizer:
+    return load_tokenizer(tiny_tokenizer)
+
+
+@pytest.fixture
+def text(tmp_path):
+    path = tmp_path / "text" / "a.txt"
+    path.parent.mkdir()
+    path.write_text("\n".join(LINES), "utf-8")
+    return path
+
+
+@pytest.fixture
+def counted(tokenizer, monkeypatch):
+    """Counts the texts that were really encoded."""
+    count = []
+    encode = Tokenizer.encode
+
+    def counting(self, texts):
+        count.append(len(texts))
+        return encode(self, texts)
+
+    monkeypatch.setattr(Tokenizer, "encode", counting)
+    return count
+
+
+def run(glob, tokenizer, folder, field="text", **settings):
+    return tokenize(Source(str(glob), field=field), tokenizer, Data(**settings), folder, False)
+
+
+def parts(cache):
+    return cache.tokens, cache.offsets, cache.bytes, cache.chars, cache.hashes
+
+
+def test_contents(text, tokenizer, tmp_path):
+    cache = run(text, tokenizer, tmp_path / "c")
+    kept = [line for line in LINES if line]
+    encoded = tokenizer.encode(kept)
+    assert len(cache) == len(kept) and cache.tokens.dtype == np.uint16
+    np.testing.assert_array_equal(cache.tokens, np.concatenate(encoded))
+    np.testing.assert_array_equal(cache.offsets, np.cumsum([0, *map(len, encoded)]))
+    assert cache.bytes.tolist() == [len(line.encode()) for line in kept]
+    assert cache.chars.tolist() == [len(line) for line in kept]
+    digests = [hashlib.blake2b(line.encode(), digest_size=8).digest() for line in kept]
+    assert cache.hashes.tolist() == [int.from_bytes(d, "little") for d in digests]
+    assert cache.rows == max(map(max, encoded)) + 1
+    check_rows(cache, cache.rows)
+    with pytest.raises(InputError, match="token ids up to"):
+        check_rows(cache, cache.rows - 1)
+
+
+def test_many_batches_are_the_same_as_one(tiny_text, tokenizer, tmp_path, monkeypatch):
+    glob = tiny_text / "*.txt"
+    one = run(glob, tokenizer, tmp_path / "one")
+    monkeypatch.setattr(cache_module, "_BATCH_CHARS", 300)
+    many = run(glob, tokenizer, tmp_path / "many")
+    assert one.key == many.key and len(one) == 800
+    for a, b in zip(parts(one), parts(many), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_large_vocabularies_are_stored_wider(text, tokenizer, tmp_path):
+    tokenizer.rows = 1 << 16
+    assert run(text, tokenizer, tmp_path / "a").tokens.dtype == np.uint16
+    tokenizer.rows += 1
+    assert run(text, tokenizer, tmp_path / "b").tokens.dtype == np.uint32
+
+
+def test_reused_and_never_stale(text, tokenizer, counted, tmp_path):
+    first = run(text, tokenizer, tmp_path / "c")
+    assert run(text, tokenizer, tmp_path / "c").key == first.key
+    moved = shutil.copy(text, tmp_path / "other.txt")
+    assert run(moved, tokenizer, tmp_path / "c").key == first.key
+    assert sum(counted) == len(first)  # the second and third time nothing was encoded
+
+    # The same size and the same time, another content.
+    stat = text.stat()
+    text.write_bytes(text.read_bytes().replace(b"cat", b"dog"))
+    os.utime(text, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    assert text.stat().st_size == stat.st_size and text.stat().st_mtime_ns == stat.st_mtime_ns
+    second = run(text, tokenizer, tmp_path / "c")
+    assert second.key != first.key
+    assert tokenizer.decode(second.tokens[: int(second.offsets[1])]) == "The dog sees the moon."
+
+
+def test_key_follows_everything_that_matters(text, tokenizer, tmp_path):
+    line = json.dumps({"text": "one", "body": "one"})
+    jsonl = tmp_path / "a.jsonl"
+    jsonl.write_text(line)
+    keys = {
+        run(text, tokenizer, tmp_path / "c").key,
+        run(text, tokenizer, tmp_path / "c", txt="file").key,
+        run(jsonl, tokenizer, tmp_path / "c").key,
+        run(jsonl, tokenizer, tmp_path / "c", field="body").key,
+        run(shutil.copy(jsonl, tmp_path / "b.txt"), tokenizer, tmp_path / "c").key,
+    }
+    tokenizer.fingerprint = "another"
+    keys.add(run(text, tokenizer, tmp_path / "c").key)
+    assert len(keys) == 6
+
+
+def test_order_of_files_matters(tokenizer, tmp_path):
+    (tmp_path / "a.txt").write_text("one")
+    (tmp_path / "b.txt").write_text("two")
+    first = run(tmp_path / "*.txt", tokenizer, tmp_path / "c")
+    (tmp_path / "a.txt").write_text("two")
+    (tmp_path / "b.txt").write_text("one")
+    second = run(tmp_path / "*.txt", tokenizer, tmp_path / "c")
+    assert first.key != second.key
+    assert [tokenizer.decode(c.tokens) for c in (first, second)] == ["one two", "two one"]
+
+
+@pytest.mark.parametrize("name", ["tokens.bin", "offsets.bin", "hashes.bin", "meta.json"])
+@pytest.mark.parametrize("damage", ["cut", "gone"])
+def test_damaged_caches_are_made_again(name, damage, text, tokenizer, tmp_path):
+    first = run(text, tokenizer, tmp_path / "c")
+    expected = [np.array(part) for part in parts(first)]
+    file = first.path / name
+    if damage == "gone":
+        file.unlink()
+    else:
+        file.write_bytes(file.read_bytes()[:-3])
+    again = run(text, tokenizer, tmp_path / "c")
+    for a, b in zip(parts(again), expected, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_leftovers_of_killed_processes_are_removed(text, tokenizer, tmp_path):
+    key = run(text, tokenizer, tmp_path / "c").key
+    folder = tmp_path / "c" / "tokens"
+    shutil.rmtree(folder / key)
+    stale = folder / f"{key}.tmp-abc"
+    stale.mkdir()
+    (stale / "tokens.bin").write_bytes(b"half")
+    run(text, tokenizer, tmp_path / "c")
+    assert sorted(p.name for p in folder.iterdir()) == [key, f"{key}.lock"]
+
+
+def test_nothing_is_left_behind_on_failure(text, tokenizer, tmp_path):
+    text.write_bytes(text.read_bytes() + b"\n\xff\n")
+    with pytest.raises(InputError, match=r"a\.txt, line 6: not valid UTF-8"):
+        run(text, tokenizer, tmp_path / "c")
+    assert [p.suffix for p in (tmp_path / "c" / "tokens").iterdir()] == [".lock"]
+
+
+def test_a_file_that_changes_meanwhile_is_refused(text, tokenizer, tmp_path, monkeypatch):
+    encode = Tokenizer.encode
+
+    def meddling(self, texts):
+        text.write_text("something else entirely")
+        return encode(self, texts)
+
+    monkeypatch.setattr(Tokenizer, "encode", meddling)
+    with pytest.raises(InputError, match="changed while it was read"):
+        run(text, tokenizer, tmp_path / "c")
+
+
+def test_empty_corpus(tokenizer, tmp_path):
+    (tmp_path / "a.txt").write_text("\n \n")
+    (tmp_path / "b.txt").write_text("")
+    with pytest.raises(InputError, match="holds no documents"):
+        run(tmp_path / "*.txt", tokenizer, tmp_path / "c")
+
+
+def test_no_place_to_write(text, tokenizer, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(InputError, match=r"token cache in .*/file/tokens cannot be written"):
+        run(text, tokenizer, tmp_path / "file")
+
+
+def test_full_disk(text, tokenizer, tmp_path, monkeypatch):
+    def full(*args):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(cache_module.os, "fsync", full)
+    with pytest.raises(InputError, match="No space left on device; free some space"):
+        run(text, tokenizer, tmp_path / "c")
+    assert [p.suffix for p in (tmp_path / "c" / "tokens").iterdir()] == [".lock"]
+
+
+def test_default_folder(monkeypatch, tmp_path):
+    monkeypatch.setenv("MAXLITE_CACHE", str(tmp_path / "mine"))
+    assert default_folder() == tmp_path / "mine"
+    monkeypatch.delenv("MAXLITE_CACHE")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert default_folder() == tmp_path / ".cache" / "maxlite"
+
+
+PROGRAM = """
+import sys, time
+from maxlite.config import Data, Source
+from maxlite.data import cache
+from maxlite.tokenizer import Tokenizer, load_tokenizer
+encode, made = Tokenizer.encode, []
+def slow(self, texts):
+    made.append(1)
+    open(sys.argv[4], "w").close()
+    time.sleep(float(sys.argv[5]))
+    return encode(self, texts)
+Tokenizer.encode = slow
+found = cache.tokenize(Source(sys.argv[1]), load_tokenizer(sys.argv[2]), Data(), sys.argv[3])
+print(len(made), found.key, int(found.tokens.sum()))
+"""
+
+
+def start(text, tokenizer, folder, began, delay):
+    arguments = [str(a) for a in (text, tokenizer, folder, began, delay)]
+    return subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def wait_for(path):
+    for _ in range(600):
+        if path.exists():
+            return
+        time.sleep(0.05)
+    raise AssertionError(f"{path} did not appear")
+
+
+def test_two_processes_make_it_once(text, tiny_tokenizer, tokenizer, tmp_path):
+    began = tmp_path / "began"
+    first = start(text, tiny_tokenizer, tmp_path / "c", began, 1.5)
+    wait_for(began)
+    second = start(text, tiny_tokenizer, tmp_path / "c", began, 0)
+    outputs = [process.communicate(timeout=60) for process in (first, second)]
+    assert [process.returncode for process in (first, second)] == [0, 0], outputs
+    made = [int(out.split()[0]) for out, _ in outputs]
+    assert made == [1, 0] and outputs[0][0].split()[1:] == outputs[1][0].split()[1:]
+    assert "waiting for another process" in outputs[1][1]
+    expected = np.concatenate(tokenizer.encode([line for line in LINES if line]))
+    assert int(outputs[1][0].split()[2]) == expected.sum()
+
+
+def test_a_killed_process_does_no_harm(text, tiny_tokenizer, tokenizer, tmp_path):
+    began = tmp_path / "began"
+    process = start(text, tiny_tokenizer, tmp_path / "c", began, 60)
+    wait_for(began)
+    assert process.poll() is None
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert any(".tmp-" in p.name for p in (tmp_path / "c" / "tokens").iterdir())
+    cache = run(text, tokenizer, tmp_path / "c")
+    assert len(cache) == 4
+    assert not any(".tmp-" in p.name for p in cache.path.parent.iterdir())
