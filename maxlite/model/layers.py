@@ -1,0 +1,141 @@
+"""The parts of a decoder, as Flax NNX modules whose attribute paths are Hugging Face's names.
+
+A module takes its variables from a mapping of full names. In the layer stack every array has the
+layers on axis 0; `Llama` scans over them, so that the code here sees one layer at a time.
+
+Shapes: B batch, S sequence, D width, H heads, K key-value heads, E head size, F FFN channels,
+I inputs and O outputs of a projection.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from maxlite.config import Architecture
+from maxlite.model.attention import attention
+from maxlite.model.cache import Cache
+from maxlite.model.layout import constrain
+from maxlite.model.remat import keep_attention
+from maxlite.model.rope import rotate
+from maxlite.model.variables import value
+
+Variables = Mapping[str, nnx.Variable]
+
+
+class Context(NamedTuple):
+    """What every layer of a forward pass shares."""
+
+    rotation: tuple[jax.Array, jax.Array]  # cosines and sines, see `rope.angles`
+    segments: tuple[jax.Array, jax.Array] | None  # of queries and of keys
+    offset: jax.Array  # place of the first token in the row, int32 scalar
+
+
+class Linear(nnx.Module):
+    """y = x Wᵀ + b; weight [O, I], bias [O] or none."""
+
+    def __init__(self, variables: Variables, name: str):
+        self.weight = variables[f"{name}.weight"]
+        self.bias = variables.get(f"{name}.bias")
+
+    def __call__(self, x_BSI: jax.Array) -> jax.Array:
+        # Not x @ W.T: transposed weights would be kept for the backward pass, a copy of them all.
+        y_BSO = jnp.einsum("bsi,oi->bso", x_BSI, value(self.weight).astype(x_BSI.dtype))
+        return y_BSO if self.bias is None else y_BSO + value(self.bias).astype(x_BSI.dtype)
+
+
+class Embedding(nnx.Module):
+    """Rows of a table [V, D] by token id; also the table of a tied head."""
+
+    def __init__(self, variables: Variables, name: str):
+        self.weight = variables[f"{name}.weight"]
+
+    def __call__(self, tokens_BS: jax.Array) -> jax.Array:
+        return jnp.take(value(self.weight), tokens_BS, axis=0)
+
+
+class RMSNorm(nnx.Module):
+    """x / rms(x) in float32, then times the weight [D] in x's dtype."""
+
+    def __init__(self, variables: Variables, name: str, eps: float):
+        self.weight = variables[f"{name}.weight"]
+        self.eps = eps
+
+    def __call__(self, x_BSD: jax.Array) -> jax.Array:
+        x32_BSD = x_BSD.astype(jnp.float32)
+        scale_BS1 = jax.lax.rsqrt(jnp.mean(x32_BSD**2, axis=-1, keepdims=True) + self.eps)
+        return value(self.weight).astype(x_BSD.dtype) * (x32_BSD * scale_BS1).astype(x_BSD.dtype)
+
+
+class SelfAttention(nnx.Module):
+    """Grouped-query attention with rotary positions, causal, packed and optionally windowed."""
+
+    def __init__(self, variables: Variables, name: str, arch: Architecture, backend: str):
+        self.q_proj = Linear(variables, f"{name}.q_proj")
+        self.k_proj = Linear(variables, f"{name}.k_proj")
+        self.v_proj = Linear(variables, f"{name}.v_proj")
+        self.o_proj = Linear(variables, f"{name}.o_proj")
+        self.head_dim = arch.head_dim
+        self.window = arch.sliding_window
+        self.backend = backend
+
+    def _heads(self, x_BSO: jax.Array) -> jax.Array:
+        x_BSHE = x_BSO.reshape(*x_BSO.shape[:2], -1, self.head_dim)
+        return constrain(x_BSHE, "batch", None, "heads", None)
+
+    def __call__(
+        self, x_BSD: jax.Array, context: Context, cache: Cache | None, layer: jax.Array
+    ) -> tuple[jax.Array, Cache | None]:
+        q_BSHE = rotate(self._heads(self.q_proj(x_BSD)), context.rotation)
+        k_BSKE = rotate(self._heads(self.k_proj(x_BSD)), context.rotation)
+        v_BSKE = self._heads(self.v_proj(x_BSD))
+        if cache is not None:
+            cache = cache.append(layer, k_BSKE, v_BSKE)
+            k_BSKE, v_BSKE = cache.layer(layer)
+        o_BSHE = attention(
+            q_BSHE,
+            k_BSKE.astype(q_BSHE.dtype),
+            v_BSKE.astype(q_BSHE.dtype),
+            segments=context.segments,
+            offset=context.offset,
+            window=self.window,
+            backend=self.backend,
+        )
+        o_BSHE = keep_attention(constrain(o_BSHE, "batch", None, "heads", None))
+        return self.o_proj(o_BSHE.reshape(*x_BSD.shape[:2], -1)), cache
+
+
+class MLP(nnx.Module):
+    """down(silu(gate(x)) * up(x))."""
+
+    def __init__(self, variables: Variables, name: str):
+        self.gate_proj = Linear(variables, f"{name}.gate_proj")
+        self.up_proj = Linear(variables, f"{name}.up_proj")
+        self.down_proj = Linear(variables, f"{name}.down_proj")
+
+    def __call__(self, x_BSD: jax.Array) -> jax.Array:
+        h_BSF = jax.nn.silu(self.gate_proj(x_BSD)) * self.up_proj(x_BSD)
+        return self.down_proj(constrain(h_BSF, "batch", None, "ffn"))
+
+
+class DecoderLayer(nnx.Module):
+    """Attention and MLP, each on a normed input and added to the residual."""
+
+    def __init__(self, variables: Variables, name: str, arch: Architecture, backend: str):
+        eps = arch.rms_norm_eps
+        self.input_layernorm = RMSNorm(variables, f"{name}.input_layernorm", eps)
+        self.self_attn = SelfAttention(variables, f"{name}.self_attn", arch, backend)
+        self.post_attention_layernorm = RMSNorm(variables, f"{name}.post_attention_layernorm", eps)
+        self.mlp = MLP(variables, f"{name}.mlp")
+
+    def __call__(
+        self, x_BSD: jax.Array, context: Context, cache: Cache | None, layer: jax.Array
+    ) -> tuple[jax.Array, Cache | None]:
+        o_BSD, cache = self.self_attn(self.input_layernorm(x_BSD), context, cache, layer)
+        x_BSD = x_BSD + o_BSD
+        x_BSD = x_BSD + self.mlp(self.post_attention_layernorm(x_BSD))
+        return constrain(x_BSD, "batch", None, None), cache
