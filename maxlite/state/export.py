@@ -1,0 +1,131 @@
+"""Parameters on devices back into a Hugging Face folder, one tensor of one layer at a time."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
+from tqdm import tqdm
+
+import maxlite
+from maxlite.hf import config_json, metadata, names, writer
+from maxlite.state import run as run_lib
+from maxlite.state.run import RunFolder
+from maxlite.state.source import ModelSource
+
+
+def write(
+    out: Path,
+    source: ModelSource,
+    params: Mapping[str, jax.Array],
+    *,
+    dtype: str = "",
+    notes: dict[str, Any] | None = None,
+    max_shard_size: str | int = writer.MAX_SHARD_SIZE,
+    overwrite: bool = False,
+) -> None:
+    """Writes a model folder; process 0 writes, every process must call it.
+
+    Args:
+      out: the folder; must not exist unless `overwrite`.
+      source: what the parameters grew from: its config, companion files and dtypes are kept.
+      params: stacked names to arrays.
+      dtype: of every tensor; empty: the type each had in the source.
+      notes: for maxlite.json; None keeps the source's.
+      max_shard_size: bytes in one weight file, or a text such as "5GB".
+      overwrite: replace a model folder that is there.
+
+    Raises:
+      InputError: the folder exists, the disk is full, or a value does not fit `dtype`.
+    """
+    arch = source.architecture
+    specs = {
+        name: (jnp.dtype(dtype or source.dtypes[name]), shape)
+        for name, shape in names.expected(arch).items()
+    }
+    read = _reader(params)
+    if jax.process_index() != 0:
+        for name in specs:
+            read(name)
+        return
+    config = source.files.get("config.json")
+    if isinstance(config, Path):
+        config_bytes = config_json.render(config.read_bytes(), arch, dtype or None)
+    else:
+        edited = config_json.edited(source.config, arch, dtype or None)
+        config_bytes = config_json.dump(edited)
+    files = {name: path for name, path in source.files.items() if name != "config.json"}
+    with tqdm(unit="B", unit_scale=True, desc=f"writing {out}", delay=2) as bar:
+
+        def progress(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        writer.write_folder(
+            out,
+            config=config_bytes,
+            specs=specs,
+            read=read,
+            files=files,
+            notes=notes,
+            max_shard_size=max_shard_size,
+            overwrite=overwrite,
+            progress=progress,
+        )
+
+
+def _reader(params: Mapping[str, jax.Array]) -> Callable[[str], np.ndarray]:
+    """Brings one Hugging Face tensor to this host."""
+    mesh = next(iter(params.values())).sharding.mesh  # type: ignore[attr-defined]
+    whole = NamedSharding(mesh, PartitionSpec())
+    gather = jax.jit(lambda x: x, out_shardings=whole)
+    pick = jax.jit(
+        lambda x, i: jax.lax.dynamic_index_in_dim(x, i, keepdims=False), out_shardings=whole
+    )
+
+    def read(name: str) -> np.ndarray:
+        stacked, layer = names.split(name)
+        x = params[stacked]
+        return np.asarray(gather(x) if layer is None else pick(x, np.int32(layer)))
+
+    return read
+
+
+def signature(run: RunFolder, step: int) -> str:
+    """Names one step of one training: the same for a run and its repetition elsewhere."""
+    config = run_lib.essence(run.description["config"])
+    content = json.dumps([config, run.description["order"], step], sort_keys=True)
+    return hashlib.sha256(content.encode()).hexdigest()
+
+
+def notes(run: RunFolder, step: int, before: Mapping[str, Any]) -> dict[str, Any]:
+    """What maxlite.json says of a model exported from a run.
+
+    Args:
+      run: the run.
+      step: the step exported.
+      before: maxlite.json of the model that the run began with.
+    """
+    config = run.description["config"]
+    keys = ("model", "steps", "batch_size", "seq_len", "seed", "train")
+    arguments = {key: config[key] for key in keys} | {
+        "step": step,
+        "learning_rate": config["optimizer"]["learning_rate"],
+        "order": run.description["order"],
+    }
+    entry = {"tool": "train", "arguments": arguments, "version": maxlite.__version__}
+    origin = {"model": config["model"], "step": step, "signature": signature(run, step)}
+    return {**before, "origin": origin, "history": [*before.get("history", []), entry]}
+
+
+def is_from(folder: Path, run: RunFolder, step: int) -> bool:
+    """Whether a folder is the export of this step of this run."""
+    found = metadata.read(folder).get("origin", {})
+    return bool(found.get("signature") == signature(run, step))

@@ -1,0 +1,61 @@
+"""A run at step 0 from a model folder: it stands alone, and everything takes it as a model."""
+
+from __future__ import annotations
+
+import math
+import shutil
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from maxlite.state import checkpoint, run
+from maxlite.state import mesh as mesh_lib
+from maxlite.state.ready import widest_mesh
+from maxlite.state.source import ModelSource
+
+
+def import_model(source: ModelSource, out: Path, overwrite: bool = False) -> dict[str, Any]:
+    """Writes a finished run that holds the model as it is stored, bit for bit.
+
+    Args:
+      source: an opened model folder.
+      out: the run folder; must not exist unless `overwrite`.
+      overwrite: replace a run that is there.
+
+    Returns:
+      {"parameters", "bytes"}.
+
+    Raises:
+      InputError: the folder is taken, the weights hold NaN or infinity, or the disk is full.
+    """
+    if not (overwrite and run.is_run(out)):
+        run.check_free(out)
+    mesh = widest_mesh(source)
+    dtypes = source.stacked_dtypes()
+    params = source.load(mesh_lib.shardings(mesh, source.shapes), dtypes)
+    temporary = out.with_name(f"{out.name}.tmp-import")
+    if temporary.exists():
+        shutil.rmtree(temporary)
+    try:
+        made = run.create(
+            temporary, {"kind": "import", "config": {}}, source.carried, source.dtypes
+        )
+        with jax.set_mesh(mesh):
+            saver = checkpoint.Checkpoints(made.checkpoints, keep=1, keep_every=0)
+            try:
+                saver.save(0, params, {}, {"step": 0})
+            finally:
+                saver.close()
+        made.set_status(status="finished", step=0, steps=0, checkpoint=0, message="")
+        if overwrite and run.is_run(out):
+            shutil.rmtree(out)
+        run.check_free(out)
+        temporary.rename(out)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    return {
+        "parameters": sum(math.prod(x.shape) for x in params.values()),
+        "bytes": sum(x.nbytes for x in params.values()),
+    }

@@ -1,0 +1,132 @@
+"""The device mesh and where every array lives on it.
+
+Axes: `data` (replicas), `fsdp` (batch, and the width of every weight), `tensor` (heads and FFN
+channels). Dimension letters as in the model: L layers, V vocabulary rows, D width, O heads x
+head size (or K kv heads x head size), F FFN channels, B batch rows, S sequence.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from maxlite.config import Architecture
+from maxlite.errors import InputError
+
+AXES = ("data", "fsdp", "tensor")
+BATCH = ("data", "fsdp")  # the axes that batch rows are spread over
+
+# First match wins; a parameter that no rule names is an error.
+RULES: tuple[tuple[str, P], ...] = (
+    (r"model\.embed_tokens\.weight|lm_head\.weight", P(None, "fsdp")),  # VD
+    (r".*\.(q|k|v)_proj\.weight", P(None, "tensor", "fsdp")),  # LOD
+    (r".*\.(gate|up)_proj\.weight", P(None, "tensor", "fsdp")),  # LFD
+    (r".*\.o_proj\.weight", P(None, "fsdp", "tensor")),  # LDO
+    (r".*\.down_proj\.weight", P(None, "fsdp", "tensor")),  # LDF
+    (r".*\.(q|k|v|gate|up)_proj\.bias", P(None, "tensor")),  # LO, LF
+    (r".*\.(o|down)_proj\.bias", P(None, None)),  # LD
+    (r".*norm\.weight", P()),  # LD, D
+)
+
+
+def make_mesh(text: str, over: Sequence[jax.Device] | None = None) -> Mesh:
+    """The mesh that a string such as "fsdp=-1,tensor=2" describes, over all devices or the given.
+
+    Raises:
+      InputError: an unknown or repeated axis, or sizes that do not multiply to the device count.
+    """
+    sizes = dict.fromkeys(AXES, 1)
+    seen: set[str] = set()
+    for part in filter(None, (p.strip() for p in text.split(","))):
+        match = re.fullmatch(r"(\w+)\s*=\s*(-?\d+)", part)
+        if not match or match[1] not in AXES or match[1] in seen:
+            raise InputError(
+                f"mesh '{text}' has '{part}'; write each axis once, as in 'fsdp=-1,tensor=2', from "
+                f"{', '.join(AXES)}"
+            )
+        seen.add(match[1])
+        sizes[match[1]] = int(match[2])
+    devices = len(over) if over else jax.device_count()
+    free = [axis for axis, size in sizes.items() if size == -1]
+    known = math.prod(size for size in sizes.values() if size != -1)
+    if len(free) == 1 and known > 0 and devices % known == 0:
+        sizes[free[0]] = devices // known
+    if len(free) > 1 or min(sizes.values()) < 1 or math.prod(sizes.values()) != devices:
+        raise InputError(
+            f"mesh '{text}' does not fit {devices} devices: its axes must multiply to {devices}, "
+            "and at most one may be -1"
+        )
+    types = (AxisType.Auto,) * len(AXES)
+    return jax.make_mesh(tuple(sizes.values()), AXES, axis_types=types, devices=over)
+
+
+def spec(name: str) -> P:
+    """The partition of a stacked parameter, by its name."""
+    for pattern, partition in RULES:
+        if re.fullmatch(pattern, name):
+            return partition
+    raise InputError(f"no sharding rule covers the parameter '{name}'")
+
+
+def shardings(mesh: Mesh, shapes: dict[str, tuple[int, ...]]) -> dict[str, NamedSharding]:
+    """The sharding of every parameter in `shapes` (stacked names).
+
+    Raises:
+      InputError: a dimension that does not divide evenly over its axis.
+    """
+    found = {}
+    for name, shape in shapes.items():
+        partition = spec(name)
+        for dim, axis in zip(shape, partition, strict=False):
+            if axis and dim % mesh.shape[axis]:
+                raise InputError(
+                    f"'{name}' has a dimension of {dim}, which does not divide over the mesh axis "
+                    f"{axis}={mesh.shape[axis]}; choose another mesh"
+                )
+        found[name] = NamedSharding(mesh, partition)
+    return found
+
+
+def check_heads(mesh: Mesh, arch: Architecture) -> None:
+    """Refuses a `tensor` axis that would cut through a KV head."""
+    if arch.num_key_value_heads % mesh.shape["tensor"]:
+        raise InputError(
+            f"mesh axis tensor={mesh.shape['tensor']} does not divide the model's "
+            f"{arch.num_key_value_heads} key-value heads; choose another mesh"
+        )
+
+
+def batch_sharding(mesh: Mesh) -> NamedSharding:
+    """For batches [A, B, S]: accumulation steps, rows of a micro-batch, tokens."""
+    return NamedSharding(mesh, P(None, BATCH, None))
+
+
+def check_batch(mesh: Mesh, batch_size: int, accumulate: int) -> None:
+    """Refuses a batch whose micro-batches do not spread evenly over the devices."""
+    shards = mesh.shape["data"] * mesh.shape["fsdp"]
+    if batch_size % (accumulate * shards):
+        raise InputError(
+            f"batch_size {batch_size} does not divide into accumulate={accumulate} micro-batches "
+            f"over data*fsdp={shards} devices; make it a multiple of {accumulate * shards}"
+        )
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    """The sharding of what every device holds whole."""
+    return NamedSharding(mesh, P())
+
+
+def flags(mesh: Mesh) -> dict[bool, jax.Array]:
+    """For a yes or no of this process: int32 [devices], one element on each device."""
+    sharding, shape = NamedSharding(mesh, P(AXES)), (mesh.size,)
+    values = {answer: np.full(mesh.size, answer, np.int32) for answer in (False, True)}
+    return {
+        answer: jax.make_array_from_callback(shape, sharding, value.__getitem__)
+        for answer, value in values.items()
+    }

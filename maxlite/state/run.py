@@ -1,0 +1,238 @@
+"""The run folder: what a run is (`run.json`), how it stands (`status.json`), and its model's files.
+
+run.json       the resolved config, the version, the fingerprint of the training order
+status.json    running, stopped, finished or failed, with the step and the last checkpoint
+metrics.jsonl  one line an event; tensorboard/ holds the same for TensorBoard
+model/         config.json, tokenizer and other files of the model, tensors.json with its dtypes
+checkpoints/   see maxlite.state.checkpoint
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+import tempfile
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO, Any
+
+import maxlite
+from maxlite import config as config_lib
+from maxlite.config import Config
+from maxlite.errors import InputError
+
+MAY_DIFFER = ("checkpoint.", "eval.", "log.", "export", "mesh", "attention", "remat", "accumulate")
+_NO_MATTER = ("out", "data.cache")  # places, which change nothing that is computed
+
+
+def is_run(path: Path) -> bool:
+    """Whether a path is a run folder."""
+    return (path / "run.json").is_file()
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Writes JSON so that a reader sees the old file or the new one, never half of one."""
+    text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+    temporary = path.with_name(f"{path.name}.tmp")
+    try:
+        with temporary.open("w", encoding="utf-8") as f:
+            f.write(text)
+            f.flush()
+            os.fsync(f.fileno())
+        temporary.rename(path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        if not path.exists():
+            raise
+        with path.open("r+", encoding="utf-8") as f:  # a full disk still has the old file's block
+            f.write(text)
+            f.truncate()
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_bytes())
+    except ValueError as e:
+        raise InputError(f"{path} is damaged: {e}; restore it from a copy of the run") from e
+
+
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat
+
+
+class RunFolder:
+    """An existing run folder."""
+
+    def __init__(self, path: Path):
+        if not is_run(path):
+            raise InputError(f"{path} is not a run folder: it has no run.json")
+        self.path = path
+        self.description = _read_json(path / "run.json")
+        self._lock: IO[str] | None = None
+        self._changing = threading.Lock()  # a save that ends in the background changes it too
+
+    @property
+    def model(self) -> Path:
+        return self.path / "model"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    @property
+    def metrics(self) -> Path:
+        return self.path / "metrics.jsonl"
+
+    def status(self) -> dict[str, Any]:
+        """The content of status.json; a run without one counts as running from step 0."""
+        try:
+            return _read_json(self.path / "status.json")
+        except FileNotFoundError:
+            return {"status": "running", "step": 0, "checkpoint": -1}
+
+    def set_status(self, **changes: Any) -> None:
+        """Changes fields of status.json: status, step, steps, checkpoint (-1: none), message."""
+        now = {"time": time.strftime("%Y-%m-%dT%H:%M:%S%z")}
+        with self._changing:
+            write_json(self.path / "status.json", self.status() | changes | now)
+
+    def set_steps(self, steps: int) -> None:
+        """Notes another length, which `check_same` has allowed, for the next comparison."""
+        if self.description["config"]["steps"] != steps:
+            self.description["config"]["steps"] = steps
+            write_json(self.path / "run.json", self.description)
+
+    def lock(self) -> None:
+        """Keeps a second process from training in the same folder.
+
+        Raises:
+          InputError: another process holds it.
+        """
+        self._lock = (self.path / "lock").open("w")
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as e:
+            raise InputError(f"another process is training in {self.path}; wait or stop it") from e
+
+    def unlock(self) -> None:
+        """Lets others train in the folder; the end of the process does the same."""
+        if self._lock:
+            self._lock.close()
+            self._lock = None
+
+    def tensor_dtypes(self) -> dict[str, str]:
+        """The dtype that each tensor (Hugging Face names, per layer) had in the source."""
+        return _read_json(self.model / "tensors.json")["dtypes"]
+
+
+def create(
+    path: Path,
+    description: Mapping[str, Any],
+    model_files: Mapping[str, bytes | Path],
+    dtypes: Mapping[str, str],
+) -> RunFolder:
+    """Makes a run folder in one rename.
+
+    Args:
+      path: must not exist, or be an empty folder.
+      description: for run.json; `config` and `order` (a fingerprint) in it are compared on resume.
+      model_files: name to content or file to copy, for model/.
+      dtypes: Hugging Face tensor name to dtype name.
+
+    Raises:
+      InputError: the path is taken, or cannot be written.
+    """
+    path = Path(os.path.realpath(path))  # a link stays one
+    check_free(path)
+    temporary: Path | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f"{path.name}.tmp-", dir=path.parent))
+        temporary.chmod(0o755)
+        (temporary / "model").mkdir()
+        for name, content in model_files.items():
+            target = temporary / "model" / name
+            target.parent.mkdir(exist_ok=True)  # a name may lie in a subfolder
+            if isinstance(content, bytes):
+                target.write_bytes(content)
+            else:
+                shutil.copyfile(content, target)
+        write_json(temporary / "model" / "tensors.json", {"dtypes": dict(dtypes)})
+        write_json(temporary / "run.json", {"version": maxlite.__version__, **description})
+        temporary.rename(path)
+    except BaseException as e:
+        if temporary:
+            shutil.rmtree(temporary, ignore_errors=True)
+        if isinstance(e, OSError):
+            raise InputError(f"the run folder {path} cannot be made: {e.strerror}") from e
+        raise
+    return RunFolder(path)
+
+
+def essence(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What a run computes: its config by dotted key, without what may differ when it goes on."""
+    return {
+        key: value
+        for key, value in _flat(config).items()
+        if key not in _NO_MATTER and not key.startswith(MAY_DIFFER)
+    }
+
+
+def check_free(path: Path) -> None:
+    """Refuses a path that something other than an empty folder already has."""
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise InputError(f"{path} exists and is not a run of maxlite; choose another out")
+
+
+def check_same(run: RunFolder, config: Config, step: int) -> None:
+    """Compares a config with the one the run began with.
+
+    Args:
+      run: the run to go on with.
+      config: the resolved config of now.
+      step: the step the run stands at.
+
+    Raises:
+      InputError: a key differs that may not; every such key is listed with both values.
+    """
+    began, now = essence(run.description["config"]), essence(_as_json(config))
+    wrong = []
+    for key in sorted(began.keys() | now.keys()):
+        old, new = began.get(key), now.get(key)
+        if old == new:
+            continue
+        if key == "steps" and _steps_may_change(run, config, step):
+            continue
+        wrong.append(f"{key} was {old!r} and is now {new!r}")
+    if wrong:
+        raise InputError(
+            f"the run in {run.path} began with another config: {'; '.join(wrong)}; give the old "
+            "values, or another out"
+        )
+
+
+def _as_json(config: Config) -> dict[str, Any]:
+    return json.loads(json.dumps(config_lib.as_dict(config)))
+
+
+def _steps_may_change(run: RunFolder, config: Config, step: int) -> bool:
+    began = run.description["config"]
+    old_warmup = began["optimizer"]["warmup"]
+    old = round(old_warmup * began["steps"]) if old_warmup < 1 else int(old_warmup)
+    new = config_lib.warmup_steps(config)
+    if step == 0:
+        return True
+    if config.steps < step:
+        return False
+    same_so_far = old == new or step >= max(old, new)
+    return same_so_far and (config.optimizer.schedule == "constant" or step <= min(old, new))

@@ -1,0 +1,167 @@
+"""Meshes from strings, and a place on them for every parameter there is."""
+
+import itertools
+import re
+
+import jax
+import numpy as np
+import pytest
+from jax.sharding import PartitionSpec as P
+
+from maxlite.config import Architecture
+from maxlite.errors import InputError
+from maxlite.hf import names
+from maxlite.model import llama
+from maxlite.state import mesh as mesh_lib
+
+
+@pytest.mark.parametrize(
+    ("text", "data", "fsdp", "tensor"),
+    [
+        ("fsdp=-1", 1, 8, 1),
+        ("fsdp=-1,tensor=2", 1, 4, 2),
+        (" tensor = 2 , data=2, fsdp=-1", 2, 2, 2),
+        ("fsdp=8,tensor=-1", 1, 8, 1),
+        ("data=8", 8, 1, 1),
+        ("data=2,fsdp=4,", 2, 4, 1),
+    ],
+)
+def test_a_mesh_from_its_string(text, data, fsdp, tensor):
+    mesh = mesh_lib.make_mesh(text)
+    assert dict(mesh.shape) == {"data": data, "fsdp": fsdp, "tensor": tensor}
+    assert mesh.axis_names == ("data", "fsdp", "tensor")
+    assert set(mesh.devices.flat) == set(jax.devices())
+    assert set(mesh.axis_types) == {jax.sharding.AxisType.Auto}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "fsdp=4",
+        "fsdp=16",
+        "fsdp=3,tensor=-1",
+        "fsdp=0,tensor=-1",
+        "fsdp=-2",
+        "fsdp=-2,tensor=-4",
+        "fsdp=-1,tensor=-1",
+        "tensor=-1,fsdp=16",
+    ],
+)
+def test_sizes_that_do_not_fit_the_devices(text):
+    with pytest.raises(InputError, match="8 devices") as caught:
+        mesh_lib.make_mesh(text)
+    assert f"'{text}'" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text", ["fsdp", "8", "fsdp=x", "fsdp=8;tensor=1", "fdsp=8", "fsdp=2,fsdp=4"]
+)
+def test_strings_that_are_no_mesh(text):
+    with pytest.raises(InputError, match="write each axis once") as caught:
+        mesh_lib.make_mesh(text)
+    assert f"'{text}'" in str(caught.value)
+
+
+def test_a_mesh_over_some_devices():
+    some = jax.devices()[2:4]
+    mesh = mesh_lib.make_mesh("fsdp=2", some)
+    assert list(mesh.devices.flat) == some
+
+
+def architectures():
+    """Every set of parameter names that a supported model can have."""
+    for bias, mlp_bias, tied in itertools.product((False, True), repeat=3):
+        yield Architecture(
+            vocab_size=16,
+            hidden_size=32,
+            intermediate_size=48,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            num_key_value_heads=2,
+            attention_bias=bias,
+            mlp_bias=mlp_bias,
+            tie_word_embeddings=tied,
+        )
+
+
+def test_every_parameter_has_a_rule_and_every_rule_a_parameter():
+    shapes = {name: s for arch in architectures() for name, s in llama.shapes(arch).items()}
+    assert shapes == {n: s for arch in architectures() for n, s in names.stacked(arch).items()}
+    used = set()
+    for name, shape in shapes.items():
+        partition = mesh_lib.spec(name)
+        matching = [p for pattern, p in mesh_lib.RULES if re.fullmatch(pattern, name)]
+        assert matching == [partition], f"{name} is claimed by {len(matching)} rules"
+        used |= {p for p, _ in mesh_lib.RULES if re.fullmatch(p, name)}
+        assert len(partition) <= len(shape)
+        if name.startswith(names.LAYERS) and partition:
+            assert partition[0] is None, "layers stay together: they are scanned"
+    assert used == {pattern for pattern, _ in mesh_lib.RULES}
+
+
+def test_matrices_are_cut_on_both_axes_and_norms_on_none():
+    assert mesh_lib.spec("model.layers.self_attn.q_proj.weight") == P(None, "tensor", "fsdp")
+    assert mesh_lib.spec("model.layers.mlp.down_proj.weight") == P(None, "fsdp", "tensor")
+    assert mesh_lib.spec("model.layers.self_attn.k_proj.bias") == P(None, "tensor")
+    assert mesh_lib.spec("model.embed_tokens.weight") == P(None, "fsdp")
+    assert mesh_lib.spec("lm_head.weight") == P(None, "fsdp")
+    assert mesh_lib.spec("model.norm.weight") == P()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "model.layers.self_attn.q_norm.scale",
+        "model.layers.self_attn.qkv_proj.weight",
+        "model.embed_tokens.weight.extra",
+        "lm_head.bias",
+        "",
+    ],
+)
+def test_a_name_without_a_rule_is_refused(name):
+    with pytest.raises(InputError, match=re.escape(f"'{name}'")):
+        mesh_lib.spec(name)
+
+
+def test_shardings_of_a_model():
+    arch = next(architectures())
+    mesh = mesh_lib.make_mesh("data=2,fsdp=2,tensor=2")
+    found = mesh_lib.shardings(mesh, llama.shapes(arch))
+    assert found.keys() == llama.shapes(arch).keys()
+    q = found["model.layers.self_attn.q_proj.weight"]
+    assert q.shard_shape((2, 32, 32)) == (2, 16, 16)
+
+
+def test_a_dimension_that_does_not_divide_is_refused():
+    mesh = mesh_lib.make_mesh("fsdp=4,tensor=2")
+    mesh_lib.shardings(mesh, {"model.embed_tokens.weight": (7, 12)})  # rows are never cut
+    with pytest.raises(InputError, match="fsdp=4") as caught:
+        mesh_lib.shardings(mesh, {"model.embed_tokens.weight": (8, 10)})
+    assert "'model.embed_tokens.weight'" in str(caught.value) and "10" in str(caught.value)
+    with pytest.raises(InputError, match="tensor=2"):
+        mesh_lib.shardings(mesh, {"model.layers.mlp.up_proj.weight": (2, 15, 12)})
+
+
+def test_heads_are_not_cut():
+    arch = next(architectures())
+    mesh_lib.check_heads(mesh_lib.make_mesh("fsdp=4,tensor=2"), arch)
+    with pytest.raises(InputError, match=r"tensor=4 .* 2 key-value heads"):
+        mesh_lib.check_heads(mesh_lib.make_mesh("fsdp=2,tensor=4"), arch)
+
+
+def test_micro_batches_spread_evenly():
+    mesh = mesh_lib.make_mesh("data=2,fsdp=2,tensor=2")
+    mesh_lib.check_batch(mesh, 8, 2)
+    mesh_lib.check_batch(mesh, 4, 1)
+    for batch_size, accumulate in ((6, 1), (4, 2), (8, 4), (2, 1)):
+        with pytest.raises(InputError, match=f"multiple of {accumulate * 4}$"):
+            mesh_lib.check_batch(mesh, batch_size, accumulate)
+
+
+def test_flags_are_one_number_a_device():
+    mesh = mesh_lib.make_mesh("data=2,fsdp=2,tensor=2")
+    answers = mesh_lib.flags(mesh)
+    for answer in (False, True):
+        np.testing.assert_array_equal(answers[answer], np.full(8, answer, np.int32))
+        assert {s.data.shape for s in answers[answer].addressable_shards} == {(1,)}
