@@ -1,0 +1,1 @@
+"""Training: the optimizer, the step, what is measured, and the loop around them."""

@@ -1,0 +1,227 @@
+"""From a config to everything a run needs, checked, before anything is written or trained."""
+
+from __future__ import annotations
+
+import fnmatch
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding
+
+from maxlite.config import Config
+from maxlite.console import human, say
+from maxlite.data.corpus import Corpus, load_corpus
+from maxlite.errors import InputError
+from maxlite.hf import names
+from maxlite.model import llama
+from maxlite.model.flops import flops_per_token
+from maxlite.state import checkpoint, rules
+from maxlite.state import mesh as mesh_lib
+from maxlite.state.ready import default_dtype
+from maxlite.state.run import RunFolder, check_free, check_same, is_run
+from maxlite.state.source import ModelSource, open_model, random_model, run_files
+from maxlite.tokenizer import Tokenizer, check_rows, load_tokenizer
+
+
+@dataclass
+class Job:
+    """A run that can start: nothing in it has been written yet."""
+
+    config: Config
+    source: ModelSource
+    tokenizer: Tokenizer
+    corpus: Corpus
+    mesh: Mesh
+    claimed: Mapping[str, rules.Rule]
+    shardings: Mapping[str, NamedSharding]
+    run: RunFolder | None  # the run to go on with
+    resumed: int  # its newest verified checkpoint; -1: begin with the source's weights
+    problems: Mapping[int, str]  # what is wrong with newer ones
+
+    @property
+    def dtype(self) -> Any:
+        """Of the computation."""
+        return jnp.dtype(self.config.dtype)
+
+    @property
+    def batch_shape(self) -> tuple[int, int, int]:
+        """[A, B, S]: accumulation steps, rows of a micro-batch, tokens."""
+        c = self.config
+        return c.accumulate, c.batch_size // c.accumulate, c.seq_len
+
+    @property
+    def bind(self) -> Any:
+        """(params, frozen) -> the model with this run's settings."""
+        c = self.config
+        return partial(
+            llama.bind,
+            self.source.architecture,
+            dtype=self.dtype,
+            attention=c.attention,
+            remat=c.remat,
+            scan_unroll=c.scan_unroll,
+        )
+
+    @property
+    def flops_per_token(self) -> float:
+        _, frozen = rules.split(self.claimed)
+        return flops_per_token(self.source.architecture, self.config.seq_len, set(frozen))
+
+    def dtypes(self) -> dict[str, Any]:
+        """The dtype of every stacked parameter on the devices: float32 for what trains."""
+        stored = self.source.stacked_dtypes()
+        frozen_dtype = self.config.frozen_dtype
+        return {
+            name: jnp.dtype(jnp.float32 if rule.trains else frozen_dtype or stored[name])
+            for name, rule in self.claimed.items()
+        }
+
+
+def prepare(config: Config) -> Job:
+    """Opens and checks the model, the tokenizer, the text and the mesh of a config.
+
+    Raises:
+      InputError: anything that would stop the run later, where it can be known now.
+    """
+    speak = jax.process_index() == 0
+    if not config.out:
+        raise InputError("config key 'out' is empty; name the folder of the run")
+    if not config.data.train:
+        raise InputError("config key 'data.train' is empty; name text files, such as text/*.txt")
+    if config.dtype == "auto":
+        config.dtype = default_dtype()
+    out = Path(config.out).expanduser()
+    run = RunFolder(out) if is_run(out) else None
+    if run is None:
+        check_free(out)
+    resumed, problems = _resumable(run, config) if run else (-1, {})
+    mesh = mesh_lib.make_mesh(config.mesh)
+    mesh_lib.check_batch(mesh, config.batch_size, config.accumulate)
+
+    if run and resumed >= 0:
+        source = run_files(run)
+        tokenizer = load_tokenizer(run.model)
+    elif config.model:
+        source = open_model(config.model)
+        if config.data.tokenizer:
+            tokenizer = load_tokenizer(config.data.tokenizer)
+            source.files = _without_tokenizer(source.files) | tokenizer.files
+        else:
+            tokenizer = load_tokenizer(source.tokenizer_path)
+    elif config.data.tokenizer:
+        tokenizer = load_tokenizer(config.data.tokenizer)
+        source = random_model(config.architecture, tokenizer, config.seed)
+        source.files = dict(tokenizer.files)
+    else:
+        raise InputError(
+            "config keys 'model' and 'data.tokenizer' are both empty; a model of random weights "
+            "needs a tokenizer: a folder, a tokenizer.model or a tokenizer.json"
+        )
+    arch = source.architecture
+    for note in source.notes:
+        say(f"{source.where}: {note}", speak)
+    check_rows(tokenizer, arch.vocab_size)
+    if tokenizer.rows < arch.vocab_size:
+        say(
+            f"{arch.vocab_size - tokenizer.rows} of the model's {arch.vocab_size} vocabulary rows "
+            "are beyond the tokenizer: they are kept, and are never a target",
+            speak,
+        )
+    if config.seq_len > arch.max_position_embeddings:
+        raise InputError(
+            f"seq_len {config.seq_len} is more than the model's max_position_embeddings of "
+            f"{arch.max_position_embeddings}; lower seq_len"
+        )
+    llama.Llama(
+        arch, attention=config.attention, remat=config.remat, scan_unroll=config.scan_unroll
+    )  # without weights: refuses settings that it does not know
+    mesh_lib.check_heads(mesh, arch)
+    shapes = names.stacked(arch)
+    shardings = mesh_lib.shardings(mesh, shapes)
+    corpus = load_corpus(
+        config.data,
+        tokenizer,
+        seed=config.seed,
+        seq_len=config.seq_len,
+        batch_size=config.batch_size,
+        progress=speak,
+    )
+    corpus.order.check_length(config.steps * config.batch_size)
+    if run and run.description["order"] != corpus.order.fingerprint:
+        raise InputError(
+            f"the text of the run in {run.path} is not what it began with (another content, "
+            "held-out share or tokenizer); restore the files, or choose another out"
+        )
+    return Job(
+        config=config,
+        source=source,
+        tokenizer=tokenizer,
+        corpus=corpus,
+        mesh=mesh,
+        claimed=rules.claim(rules.SETS[config.train], shapes),
+        shardings=shardings,
+        run=run,
+        resumed=resumed,
+        problems=problems,
+    )
+
+
+def _resumable(run: RunFolder, config: Config) -> tuple[int, Mapping[int, str]]:
+    """The newest verified checkpoint of a run that may go on with this config."""
+    if run.description.get("kind") == "import":
+        raise InputError(f"{run.path} is an imported model, not a training run; choose another out")
+    if jax.process_index() == 0:
+        run.lock()  # or the one that holds it could remove a checkpoint while it is read here
+    found, problems = checkpoint.find_verified(run.checkpoints)
+    verified = run.status()["checkpoint"]
+    for step, why in problems.items():
+        if why == "incomplete" and step <= verified:  # it was complete once
+            problems[step] = "its manifest is gone"
+    if found < 0 and (verified >= 0 or set(problems.values()) - {"incomplete"}):
+        listed = "; ".join(f"{step}: {why}" for step, why in problems.items()) or "none is left"
+        raise InputError(
+            f"no checkpoint in {run.checkpoints} can be used ({listed}); the run does not start "
+            "from scratch over them: restore one from a copy, or choose another out"
+        )
+    check_same(run, config, max(found, 0))
+    return found, problems
+
+
+_NOT_OF_TOKENIZER = ("config.json", "generation_config.json", "maxlite.json", "LICENSE*", "NOTICE*")
+
+
+def _without_tokenizer(files: Mapping[str, Path]) -> dict[str, Path]:
+    """A model's companion files without those of its tokenizer."""
+    return {
+        name: path
+        for name, path in files.items()
+        if any(fnmatch.fnmatch(name, kept) for kept in _NOT_OF_TOKENIZER)
+    }
+
+
+def summary(job: Job) -> str:
+    """What the run will do, for the person who starts it."""
+    c, shapes = job.config, job.source.shapes
+    count = sum(math.prod(s) for s in shapes.values())
+    bytes_ = sum(math.prod(s) * job.dtypes()[n].itemsize for n, s in shapes.items())
+    trains, _ = rules.split(job.claimed)
+    moments = sum(math.prod(shapes[n]) * np.dtype(np.float32).itemsize * 2 for n in trains)
+    axes = ", ".join(f"{axis}={size}" for axis, size in job.mesh.shape.items())
+    rows = [
+        f"model: {job.source.where}, {human(count)} parameters",
+        rules.table(job.claimed, shapes),
+        f"memory: weights {bytes_ / 2**30:.2f} GiB, optimizer {moments / 2**30:.2f} GiB, over all "
+        f"devices, before activations",
+        f"devices: {jax.device_count()} x {jax.devices()[0].device_kind} ({axes}), {c.dtype}",
+        job.corpus.summary(c.steps),
+        f"steps: {c.steps} of {c.batch_size} x {c.seq_len} tokens, "
+        f"{human(job.flops_per_token)} FLOPs a token",
+    ]
+    return "\n".join(rows)

@@ -1,0 +1,363 @@
+"""The loop: restore or begin, train, look, save, stop politely, export."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from maxlite import config as config_lib
+from maxlite.console import say, sentence
+from maxlite.data.loader import batches
+from maxlite.errors import InputError
+from maxlite.generate import Generator, prompt_ids, stop_ids
+from maxlite.score import Scorer
+from maxlite.state import batch as batch_lib
+from maxlite.state import checkpoint, export, rules, run
+from maxlite.state import mesh as mesh_lib
+from maxlite.training import metrics as metrics_lib
+from maxlite.training import optim
+from maxlite.training import step as step_lib
+from maxlite.training.job import Job, prepare, summary
+from maxlite.training.stop import Stop, StopSignals
+
+
+def train(config: config_lib.Config, dry_run: bool = False) -> bool:
+    """Runs a config to its end, or until a signal stops it.
+
+    Args:
+      config: resolved; `dtype="auto"` in it is replaced.
+      dry_run: check everything, say what would be done, and write nothing.
+
+    Returns:
+      Whether a signal ended it at once, which leaves threads behind that an ordinary exit of the
+      process does not survive: `console.leave` it.
+
+    Raises:
+      InputError: the input is wrong, a checkpoint cannot be written, or training diverged.
+    """
+    speak = jax.process_index() == 0
+    with StopSignals(may_raise=jax.process_count() == 1) as signals:
+        try:
+            with signals.interruptible():
+                job = prepare(config)
+                exported = _check_export(job)
+        except Stop:
+            say("stopped before the run was opened; start again to go on", speak)
+            return True
+        say(summary(job), speak)
+        if dry_run:
+            say("dry run: nothing was written", speak)
+        elif job.run and job.resumed == config.steps and (exported or not config.export):
+            if speak:
+                job.run.set_status(status="finished", step=config.steps, steps=config.steps)
+            say(f"the run in {job.run.path} is finished at step {config.steps}", speak)
+        else:
+            try:
+                with jax.set_mesh(job.mesh):
+                    Trainer(job, signals).run()
+            finally:
+                if job.run:
+                    job.run.unlock()
+    return signals.raised
+
+
+def _check_export(job: Job) -> bool:
+    """Whether the export is there already; refuses a folder that is something else."""
+    path, out = (Path(p).expanduser() for p in (job.config.export, job.config.out))
+    if not job.config.export:
+        return False
+    if out.resolve().is_relative_to(path.resolve()):
+        raise InputError(f"the run folder {out} is or lies in the export folder; choose another")
+    if not path.exists():
+        return False
+    if job.run and export.is_from(path, job.run, job.config.steps):
+        return True
+    raise InputError(f"the export folder {path} exists; choose another, or remove it")
+
+
+class Trainer:
+    """One run on its devices. The mesh is set while it lives."""
+
+    def __init__(self, job: Job, signals: StopSignals):
+        self.job, self.config, self.signals = job, job.config, signals
+        self.speak = jax.process_index() == 0
+        self.optimizer = optim.make_optimizer(job.config)
+        self.schedule = optim.schedule(job.config)
+        self.batch_sharding = mesh_lib.batch_sharding(job.mesh)
+        self.replicated = mesh_lib.replicated(job.mesh)
+        self.trains, self.frozen_names = rules.split(job.claimed)
+
+    def run(self) -> None:
+        """Trains to the end. Every way out leaves a true status.json."""
+        self._restore_or_begin()
+        self._open()
+        try:
+            try:
+                self._finish()
+            except Stop:
+                self._stop()
+        except BaseException as e:
+            with contextlib.suppress(OSError):  # a full disk may refuse even this
+                self._status(status="failed", message=sentence(e))
+            raise
+        finally:
+            with contextlib.suppress(InputError):
+                self.checkpoints.close()
+            self.metrics.close()
+
+    # --- beginning -------------------------------------------------------------------------------
+
+    def _open(self) -> None:
+        """The run folder and what is written into it."""
+        job, config = self.job, self.config
+        if job.run is None:
+            fingerprint = job.corpus.order.fingerprint
+            description = {"config": config_lib.as_dict(config), "order": fingerprint}
+            path = Path(config.out).expanduser()
+            if self.speak:
+                run.create(path, description, job.source.carried, job.source.dtypes)
+            checkpoint.barrier("maxlite_run_folder")
+            self.folder = job.run = run.RunFolder(path)
+            if self.speak:
+                self.folder.lock()
+        else:
+            self.folder = job.run
+            if self.speak:
+                self.folder.set_steps(config.steps)
+        checkpoint.set_aside(self.folder.checkpoints, job.problems)
+        self.checkpoints = checkpoint.Checkpoints(
+            self.folder.checkpoints,
+            config.checkpoint.keep,
+            config.checkpoint.keep_every,
+            on_verified=lambda step: self._status(checkpoint=step),
+        )
+        self.evaluated = metrics_lib.cut_back(self.folder.metrics, self.step, self.speak)
+        tokens = config.batch_size * config.seq_len
+        self.metrics = metrics_lib.Metrics(
+            self.folder.path, config.steps, self.step, tokens, job.flops_per_token
+        )
+        self._status(status="running", step=self.step, steps=config.steps, message="")
+
+    def _restore_or_begin(self) -> None:
+        job = self.job
+        dtypes = job.dtypes()
+
+        def abstract(name: str) -> jax.ShapeDtypeStruct:
+            shape, sharding = job.source.shapes[name], job.shardings[name]
+            return jax.ShapeDtypeStruct(shape, dtypes[name], sharding=sharding)
+
+        params = {name: abstract(name) for name in self.trains}
+        opt = jax.eval_shape(self.optimizer.init, params)
+        opt_shardings = optim.state_shardings(opt, job.shardings, self.replicated)
+        self.saved, self.step = job.resumed, max(job.resumed, 0)
+        if job.run and job.resumed >= 0:
+            counters = jax.eval_shape(step_lib.new_counters)
+            rest = {
+                "opt": jax.tree.map(_sharded, opt, opt_shardings),
+                "counters": {k: _sharded(v, self.replicated) for k, v in counters.items()},
+            }
+            folder = job.run.checkpoints
+            loaded = checkpoint.restore(folder, self.step, "params", params)
+            rest = checkpoint.restore(folder, self.step, "rest", rest)
+            self.state = step_lib.State(loaded, rest["opt"], rest["counters"])
+            self.frozen: dict[str, jax.Array] = {}
+            say(f"resumed from step {self.step}", self.speak)
+            return
+        source = job.source
+        loaded = source.load(job.shardings, dtypes)
+        self.frozen = {name: loaded.pop(name) for name in self.frozen_names}
+        self.state = step_lib.init_state(loaded, self.optimizer, opt_shardings, self.replicated)
+
+    def _compile(self) -> None:
+        began = time.monotonic()
+        like = jax.tree.map(lambda x: _sharded(x, x.sharding), (self.state, self.frozen))
+        kinds = dict.fromkeys(("tokens", "targets", "segments", "positions"), np.int32)
+        batch = {
+            key: jax.ShapeDtypeStruct(self.job.batch_shape, dtype, sharding=self.batch_sharding)
+            for key, dtype in {**kinds, "weights": np.float32}.items()
+        }
+        self.flags = mesh_lib.flags(self.job.mesh)
+        flag = jax.tree.map(lambda x: _sharded(x, x.sharding), self.flags[False])
+        step = jax.jit(
+            step_lib.make_step(self.job.bind, self.optimizer),
+            donate_argnums=0,
+            out_shardings=(jax.tree.map(lambda x: x.sharding, like[0]), self.replicated),
+        )
+        self._step = step.lower(*like, batch, flag).compile()
+        seconds = time.monotonic() - began
+        self.metrics.pause(seconds)
+        say(f"compiled in {seconds:.1f} s", self.speak)
+
+    def _finish(self) -> None:
+        """All that is left to do; a signal leaves it with `Stop`."""
+        job, config = self.job, self.config
+        self.scorer = Scorer(job.bind, job.mesh, job.batch_shape[1], config.seq_len)
+        self.generator = Generator(job.bind, job.source.architecture, job.tokenizer.rows, job.dtype)
+        if self.step < config.steps:
+            with self.signals.interruptible():
+                self._compile()
+        self._train()
+        self._save()
+        self.checkpoints.wait()
+        self._export()
+        self._status(status="finished", step=self.step, message="")
+        say(f"finished at step {self.step}: {self.folder.path}", self.speak)
+
+    # --- the steps -------------------------------------------------------------------------------
+
+    def _train(self) -> None:
+        config = self.config
+        if self._evaluation_due():
+            self._evaluate()
+        rows = batch_lib.rows_needed(self.batch_sharding, self.job.batch_shape)
+        stream = batches(self.job.corpus, self.step, config.steps, rows)
+        waiting: tuple[int, dict[str, jax.Array]] | None = None
+        for local in stream:
+            batch = batch_lib.to_devices(local, rows, self.batch_sharding, self.job.batch_shape)
+            wants_stop = self.flags[self.signals.requested]
+            self.state, figures = self._step(self.state, self.frozen, batch, wants_stop)
+            self.step += 1
+            # The figures of a step are read while the next one runs, so the devices never wait.
+            stopping = bool(waiting and self._look(*waiting))
+            waiting = (self.step, figures)
+            if jax.process_count() == 1:  # nobody to agree with
+                stopping = self.signals.requested
+            at_evaluation = self._evaluation_due()
+            at_save = self.step % config.checkpoint.every == 0
+            if stopping or at_evaluation or at_save or self.step == config.steps:
+                stopping |= self._look(*waiting)
+                waiting = None
+            if stopping:
+                raise Stop
+            if at_evaluation:
+                self._evaluate()
+            if at_save:
+                self._save()
+            self.checkpoints.check()
+
+    def _look(self, step: int, figures: Mapping[str, jax.Array]) -> bool:
+        """Logs a step's figures when they are due, ends a run that has diverged.
+
+        Returns:
+          Whether some process wanted to stop at that step; the same on every process.
+        """
+        values = {key: float(v) for key, v in figures.items()}
+        if step % self.config.log.every == 0 or step == self.config.steps:
+            applied = step - int(values["skipped"])
+            self.metrics.train(
+                step,
+                {
+                    "loss": values["loss"],
+                    "learning_rate": float(self.schedule(max(applied - 1, 0))),
+                    "grad_norm": values["grad_norm"],
+                    "tokens": values["tokens"],
+                    "skipped": values["skipped"],
+                },
+            )
+        in_row = int(values["skipped_in_row"])
+        if in_row >= self.config.optimizer.max_skipped:
+            self._save()
+            raise InputError(
+                f"the loss or its gradient was not finite in {in_row} steps in a row, up to step "
+                f"{step}; the weights are as they were before and saved: lower the learning rate "
+                "in a new run, or look at the text there"
+            )
+        return values["stop"] > 0
+
+    # --- looking ---------------------------------------------------------------------------------
+
+    def _evaluation_due(self) -> bool:
+        every = self.config.eval.every
+        due = every and (self.step % every == 0 or self.step == self.config.steps)
+        wanted = bool(self.job.corpus.evals) or self.config.eval.sample_tokens > 0
+        return bool(due and wanted and self.step not in self.evaluated)
+
+    def _evaluate(self) -> None:
+        """Scores every held-out set and writes a sample; a signal leaves it at once."""
+        config, began = self.config, time.monotonic()
+        values: dict[str, Any] = {}
+        with self.signals.interruptible():
+            for name, view in self.job.corpus.evals.items():
+                score = self.scorer(
+                    self.state.params, self.frozen, view, name, config.eval.documents
+                )
+                values[f"eval/{name}/loss"] = score.loss
+                values[f"eval/{name}/bits_per_byte"] = score.bits_per_byte
+                say(
+                    f"step {self.step}: {name}: loss {score.loss:.4f} a token, "
+                    f"{score.bits_per_byte:.4f} bits per byte",
+                    self.speak,
+                )
+            if config.eval.sample_tokens:
+                values["sample"] = self._sample()
+                say(f"step {self.step}: sample: {values['sample']!r}", self.speak)
+        self.metrics.evaluation(self.step, values)
+        self.evaluated.add(self.step)
+        self.metrics.pause(time.monotonic() - began)
+
+    def _sample(self) -> str:
+        prompt = prompt_ids(self.job.tokenizer, self.config.eval.prompt)
+        room = self.job.source.architecture.max_position_embeddings - len(prompt)
+        count = min(self.config.eval.sample_tokens, room)
+        if not prompt or count < 1:
+            return ""
+        new = self.generator(
+            self.state.params,
+            self.frozen,
+            prompt,
+            count,
+            stop=stop_ids(self.job.tokenizer, self.job.source),
+        )
+        return self.job.tokenizer.decode([*prompt, *new])
+
+    # --- ending ----------------------------------------------------------------------------------
+
+    def _save(self) -> None:
+        """Begins to save this step, unless it is saved."""
+        if self.saved == self.step:
+            return
+        began = time.monotonic()
+        rest = {"opt": self.state.opt, "counters": self.state.counters}
+        self.checkpoints.save(self.step, self.state.params, rest, {"step": self.step})
+        self.saved = self.step
+        self.metrics.pause(time.monotonic() - began)
+        self._status(step=self.step)
+
+    def _stop(self) -> None:
+        """After a signal: what has been done is saved, and the status says so."""
+        if hasattr(self, "state"):
+            self._save()
+        self.checkpoints.wait()
+        self._status(status="stopped", step=self.step, message="stopped by a signal")
+        say(f"stopped and saved at step {self.step}; start again to go on", self.speak)
+
+    def _export(self) -> None:
+        target = self.config.export
+        if not target:
+            return
+        path = Path(target).expanduser()
+        if path.exists() and export.is_from(path, self.folder, self.step):
+            return
+        with self.signals.interruptible():
+            export.write(
+                path,
+                self.job.source,
+                {**self.state.params, **self.frozen},
+                dtype=self.config.export_dtype,
+                notes=export.notes(self.folder, self.step, self.job.source.metadata),
+            )
+        say(f"exported to {path}", self.speak)
+
+    def _status(self, **changes: Any) -> None:
+        if self.speak:
+            self.folder.set_status(**changes)
+
+
+def _sharded(x: Any, sharding: Any) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding)

@@ -1,0 +1,167 @@
+"""What a run tells: a console line, metrics.jsonl and TensorBoard files.
+
+MFU (model FLOPs utilisation) = `model.flops.flops_per_token` x tokens a second / the devices' peak
+bfloat16 FLOP/s. It counts what the mathematics needs: 6 FLOPs a weight and token that trains, 4 for
+a frozen weight that passes a gradient on, 2 where none passes; rematerialisation does not count.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import resource
+import sys
+import time
+from collections.abc import Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from maxlite.console import human, say
+from maxlite.errors import InputError
+from maxlite.training.board import Board
+
+# Dense bfloat16 FLOP/s of one device by the start of jax's device_kind, from the data sheets.
+_PEAK = {
+    "NVIDIA H100": 989e12,
+    "NVIDIA H200": 989e12,
+    "NVIDIA B200": 2250e12,
+    "NVIDIA A100": 312e12,
+    "NVIDIA L4": 121e12,
+    "TPU v4": 275e12,
+    "TPU v5 lite": 197e12,
+    "TPU v5e": 197e12,
+    "TPU v5": 459e12,  # v5p
+    "TPU v6": 918e12,
+    "TPU7x": 2307e12,
+}
+
+
+def peak_flops() -> float:
+    """Peak bfloat16 FLOP/s of all devices together; 0 where it is unknown, as on a CPU."""
+    kind = jax.devices()[0].device_kind
+    for start in sorted(_PEAK, key=len, reverse=True):
+        if kind.startswith(start):
+            return _PEAK[start] * jax.device_count()
+    return 0.0
+
+
+def memory_gib() -> float:
+    """Peak device memory in GiB, or on a CPU the peak memory of this process."""
+    stats = jax.local_devices()[0].memory_stats() or {}
+    if "peak_bytes_in_use" in stats:
+        return stats["peak_bytes_in_use"] / 2**30
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+
+
+def cut_back(path: Path, step: int, write: bool = True) -> set[int]:
+    """Drops what metrics.jsonl has beyond a step, and a torn last line.
+
+    Args:
+      path: the file; it need not exist.
+      step: the last that is kept.
+      write: false on processes that only want to know what will be left.
+
+    Returns:
+      The steps that still have an evaluation line.
+    """
+    kept: list[bytes] = []
+    evaluated: set[int] = set()
+    if path.is_file():
+        for line in path.read_bytes().split(b"\n"):  # a torn line may end within a character
+            try:
+                entry = json.loads(line)
+            except ValueError:
+                break
+            if entry["step"] > step:
+                break
+            kept.append(line)
+            if "loss" not in entry:
+                evaluated.add(entry["step"])
+        if write:
+            temporary = path.with_suffix(".tmp")
+            temporary.write_bytes(b"".join(line + b"\n" for line in kept))
+            temporary.rename(path)
+    return evaluated
+
+
+class Metrics:
+    """Writes a run's figures; on processes other than 0 it only keeps time."""
+
+    def __init__(
+        self, folder: Path, steps: int, start: int, tokens_per_step: int, flops_per_token: float
+    ):
+        self.speaks = jax.process_index() == 0
+        self._steps, self._tokens, self._flops = steps, tokens_per_step, flops_per_token
+        self._peak = peak_flops()
+        self._since, self._step, self._paused = time.monotonic(), start, 0.0
+        self._file = self._board = None
+        if self.speaks:
+            self._file = (folder / "metrics.jsonl").open("a", encoding="utf-8")
+            self._board = Board(folder / "tensorboard", start + 1)
+
+    def train(self, step: int, values: Mapping[str, float]) -> None:
+        """A training line: `values` holds loss, learning_rate, grad_norm, tokens and skipped."""
+        now = time.monotonic()
+        seconds = max(now - self._since - self._paused, 1e-9) / max(step - self._step, 1)
+        self._since, self._step, self._paused = now, step, 0.0
+        speed = self._tokens / seconds
+        mfu = speed * self._flops / self._peak if self._peak else 0.0
+        timing = {"tokens_per_second": speed, "memory_gib": memory_gib()}
+        if self._peak:
+            timing["mfu"] = mfu
+        self._write(step, {**values, **timing})
+        left = timedelta(seconds=round(seconds * (self._steps - step)))
+        parts = [
+            f"step {step}/{self._steps} {'█' * round(10 * step / self._steps):░<10} ETA {left}",
+            f"loss {values['loss']:.4f}",
+            f"lr {values['learning_rate']:.2e}",
+            f"|g| {values['grad_norm']:.3g}",
+            f"{human(speed)} tokens/s",
+            f"{timing['memory_gib']:.2f} GiB",
+        ]
+        if self._peak:
+            parts.append(f"MFU {mfu:.1%}")
+        if values["skipped"]:
+            parts.append(f"skipped {values['skipped']:.0f}")
+        say("  ".join(parts), self.speaks)
+
+    def evaluation(self, step: int, values: Mapping[str, Any]) -> None:
+        """An evaluation line: eval/NAME/loss, eval/NAME/bits_per_byte, and a sample."""
+        self._write(step, values)
+
+    def pause(self, seconds: float) -> None:
+        """Takes time that was not training out of the speed of the next line."""
+        self._paused += seconds
+
+    def _write(self, step: int, values: Mapping[str, Any]) -> None:
+        if self._file is None or self._board is None:
+            return
+        entry = {"step": step} | {
+            key: None if isinstance(v, float) and not math.isfinite(v) else v
+            for key, v in values.items()
+        }
+        tags = {
+            key if "/" in key or isinstance(value, str) else f"train/{key}": value
+            for key, value in values.items()
+        }
+        try:
+            self._file.write(json.dumps(entry, ensure_ascii=False) + "\n")
+            self._file.flush()
+            self._board.add(step, tags)
+        except OSError as e:
+            raise InputError(
+                f"{self._file.name} or what is beside it cannot be written: {e.strerror}; the run "
+                "goes on from its last checkpoint when you start it again"
+            ) from e
+
+    def close(self) -> None:
+        """Flushes and closes the files."""
+        for file in (self._file, self._board):
+            if file is not None:
+                with contextlib.suppress(OSError):  # on a full disk, which has been told
+                    file.close()
+        sys.stderr.flush()

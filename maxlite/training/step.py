@@ -1,0 +1,102 @@
+"""One training step: gradients by micro-batch, one division by the token count, one update.
+
+A batch is a dict of [A, B, S] arrays: A accumulation steps, B rows, S tokens. State is a `State`:
+`params` (what trains, float32, stacked names), `opt` (optax), `counters` (int32 scalars).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from maxlite.model.loss import summed_loss
+
+Params = dict[str, jax.Array]
+Bind = Callable[[Params, Params], Any]  # (params, frozen) -> model
+
+
+class State(NamedTuple):
+    """Everything that a step changes."""
+
+    params: Params
+    opt: Any
+    counters: dict[str, jax.Array]
+
+
+def new_counters() -> dict[str, jax.Array]:
+    """step: done; skipped: of these, not applied; skipped_in_row: the latest streak."""
+    return {name: jnp.zeros((), jnp.int32) for name in ("step", "skipped", "skipped_in_row")}
+
+
+def make_step(
+    bind: Bind, optimizer: optax.GradientTransformation
+) -> Callable[..., tuple[State, dict[str, jax.Array]]]:
+    """The step as a pure function (state, frozen, batch, stop) -> (state, metrics).
+
+    Only `params` is differentiated, so what is frozen costs no gradient. The loss is the sum over
+    tokens of all micro-batches divided once by their number, so accumulation equals the big batch.
+    A step whose loss or gradient is not finite changes nothing but the counters. `stop`, int32
+    [devices], is summed into the metrics, so that every process learns at the same step that one of
+    them wants to end, without a wait.
+    """
+
+    def loss(params: Params, frozen: Params, micro: dict[str, jax.Array]):
+        return summed_loss(bind(params, frozen), micro)
+
+    def step(state: State, frozen: Params, batch: dict[str, jax.Array], stop: jax.Array):
+        gradient = jax.value_and_grad(loss, has_aux=True)
+
+        def add(total, micro):
+            sums, grads = gradient(state.params, frozen, micro)
+            return jax.tree.map(jnp.add, total, (sums, grads)), None
+
+        if batch["tokens"].shape[0] == 1:
+            sums, grads = gradient(state.params, frozen, jax.tree.map(lambda x: x[0], batch))
+        else:
+            nothing = (jnp.zeros(()), jnp.zeros(())), jax.tree.map(jnp.zeros_like, state.params)
+            (sums, grads), _ = jax.lax.scan(add, nothing, batch)
+        nll, weight = sums
+        weight = jnp.maximum(weight, 1.0)
+        grads = jax.tree.map(lambda g: g / weight, grads)
+        mean, norm = nll / weight, optax.tree.norm(grads)
+        finite = jnp.isfinite(mean) & jnp.isfinite(norm)
+
+        updates, opt = optimizer.update(grads, state.opt, state.params)
+        params = optax.apply_updates(state.params, updates)
+
+        def keep(new, old):
+            return jnp.where(finite, new, old)
+
+        skipped = jnp.where(finite, 0, 1)
+        count = state.counters
+        counters = {
+            "step": count["step"] + 1,
+            "skipped": count["skipped"] + skipped,
+            "skipped_in_row": jnp.where(finite, 0, count["skipped_in_row"] + 1),
+        }
+        new = State(
+            jax.tree.map(keep, params, state.params), jax.tree.map(keep, opt, state.opt), counters
+        )
+        metrics = {"loss": mean, "grad_norm": norm, "tokens": weight, "stop": stop.sum()}
+        return new, metrics | counters
+
+    return step
+
+
+def init_state(
+    params: Params, optimizer: optax.GradientTransformation, shardings: Any, replicated: Any
+) -> State:
+    """A state at step 0.
+
+    Args:
+      params: what trains, on its devices.
+      optimizer: its transformation.
+      shardings: of `optimizer.init(params)`.
+      replicated: the sharding of the counters.
+    """
+    opt = jax.jit(optimizer.init, out_shardings=shardings)(params)
+    return State(params, opt, jax.jit(new_counters, out_shardings=replicated)())

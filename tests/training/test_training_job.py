@@ -1,0 +1,184 @@
+"""What `prepare` makes of a config, and what it refuses before anything is written."""
+
+import dataclasses
+import os
+import shutil
+
+import jax.numpy as jnp
+import pytest
+
+from maxlite import config as config_lib
+from maxlite.config import Architecture, Config, Data, Optimizer, Source
+from maxlite.errors import InputError
+from maxlite.model.flops import flops_per_token
+from maxlite.state import imported, rules
+from maxlite.state import run as run_lib
+from maxlite.state.rules import Rule
+from maxlite.state.source import open_model
+from maxlite.training import job as job_lib
+
+SIZES = {
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 64,
+}
+
+
+@pytest.fixture
+def stage(tiny_folder, tiny_text, tmp_path):
+    """stage(**changes): a config that can be prepared, with keys changed; model="" for random."""
+    folder = tiny_folder(dtype="bfloat16", vocab_size=410)
+
+    def make(**changes):
+        config = Config(
+            model=str(folder),
+            out=str(tmp_path / "run"),
+            steps=4,
+            batch_size=16,
+            seq_len=32,
+            accumulate=2,
+            data=Data(train=(Source(str(tiny_text / "en.txt")),), held_out=0.1),
+        )
+        for key, value in changes.items():
+            config_lib.put(config, key.replace("__", "."), value)
+        return config_lib.resolve(config)
+
+    return make
+
+
+def test_a_job_is_what_the_config_says(stage, tmp_path, capsys):
+    job = job_lib.prepare(stage(mesh="fsdp=4,tensor=2"))
+    assert job.batch_shape == (2, 8, 32)
+    assert job.config.dtype == "float32" and job.dtype == jnp.float32  # auto, on a CPU
+    assert set(job.dtypes().values()) == {jnp.dtype("float32")}  # what trains, from bfloat16
+    assert job.tokenizer.rows == 400 and job.source.architecture.vocab_size == 410
+    assert job.run is None and job.resumed == -1
+    assert job.flops_per_token == flops_per_token(job.source.architecture, 32, ())
+    assert job.shardings.keys() == job.source.shapes.keys() == job.claimed.keys()
+    assert set(job.corpus.evals) == {"en"}
+    assert "10 of the model's 410 vocabulary rows" in capsys.readouterr().err
+    said = job_lib.summary(job)
+    for part in ("everything: trains", "fsdp=4, tensor=2", "steps: 4 of 16 x 32 tokens", "en"):
+        assert part in said
+    assert sorted(os.listdir(tmp_path)) == ["model"]  # nothing has been written
+
+
+def test_what_is_frozen_keeps_its_type(stage, monkeypatch):
+    table = (Rule("head", r"lm_head\..*", True), Rule("rest", ".*", False))
+    monkeypatch.setitem(rules.SETS, "everything", table)
+    dtypes = job_lib.prepare(stage()).dtypes()
+    assert dtypes.pop("lm_head.weight") == jnp.float32
+    assert set(dtypes.values()) == {jnp.dtype("bfloat16")}
+    dtypes = job_lib.prepare(stage(frozen_dtype="float32")).dtypes()
+    assert set(dtypes.values()) == {jnp.dtype("float32")}
+
+
+@pytest.fixture
+def lone(tiny_tokenizer, tmp_path_factory):
+    """A tokenizer.model with nothing beside it."""
+    return str(shutil.copy(tiny_tokenizer / "tokenizer.model", tmp_path_factory.mktemp("lone")))
+
+
+def test_a_random_model(stage, tiny_tokenizer, lone):
+    job = job_lib.prepare(
+        stage(model="", architecture=Architecture(**SIZES), data__tokenizer=str(tiny_tokenizer))
+    )
+    assert job.source.where == "random weights" and job.source.architecture.vocab_size == 400
+    assert {"tokenizer.model", "tokenizer.json", "tokenizer_config.json"} <= job.source.files.keys()
+    job = job_lib.prepare(stage(model="", architecture=Architecture(**SIZES), data__tokenizer=lone))
+    assert set(job.source.files) == {"tokenizer.model"}
+
+
+def test_a_tokenizer_of_ones_own_takes_the_place_of_the_models(stage, lone, tiny_folder):
+    folder = tiny_folder("other", tokenizer="json")
+    (folder / "LICENSE").write_text("terms")
+    files = job_lib.prepare(stage(model=str(folder), data__tokenizer=lone)).source.files
+    assert set(files) == {"config.json", "generation_config.json", "LICENSE", "tokenizer.model"}
+    assert str(files["tokenizer.model"]) == lone
+
+
+REFUSED = [
+    ({"out": ""}, "'out' is empty"),
+    ({"data__train": ()}, r"'data\.train' is empty"),
+    ({"model": ""}, "'model' and 'data.tokenizer' are both empty"),
+    ({"model": "nonesuch/"}, "nonesuch"),
+    ({"mesh": "fsdp=3"}, "8 devices"),
+    ({"mesh": "fsdp=2,tensor=4"}, "2 key-value heads"),
+    ({"batch_size": 24, "accumulate": 2}, "multiple of 16"),
+    ({"seq_len": 129}, "max_position_embeddings of 128"),
+    ({"attention": "nonesuch"}, "attention 'nonesuch'"),
+    ({"remat": "nonesuch"}, "remat 'nonesuch'"),
+    ({"data__tokenizer": "nonesuch"}, "nonesuch"),
+    ({"data__train": (Source("nonesuch/*.txt"),)}, r"nonesuch/\*\.txt"),
+]
+
+
+@pytest.mark.parametrize(("changes", "said"), REFUSED)
+def test_what_would_stop_the_run_later_stops_it_now(changes, said, stage, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    config = stage(**changes)
+    before = sorted(os.listdir(tmp_path))
+    with pytest.raises(InputError, match=said):
+        job_lib.prepare(config)
+    assert sorted(os.listdir(tmp_path)) == before
+
+
+def test_a_token_without_a_row_is_refused(stage, tiny_folder):
+    folder = tiny_folder("small", vocab_size=399)
+    with pytest.raises(InputError, match="399"):
+        job_lib.prepare(stage(model=str(folder)))
+
+
+def test_a_source_is_read_no_more_often_than_it_may(stage, tiny_text):
+    source = Source(str(tiny_text / "en.txt"), epochs=1.0)
+    with pytest.raises(InputError, match="epochs"):
+        job_lib.prepare(stage(data__train=(source,), steps=10_000))
+
+
+def test_a_taken_folder_is_refused(stage, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "thesis.txt").write_text("")
+    with pytest.raises(InputError, match="another out"):
+        job_lib.prepare(stage())
+    imported.import_model(open_model(stage().model), tmp_path / "imported")
+    with pytest.raises(InputError, match="imported model"):
+        job_lib.prepare(stage(out=str(tmp_path / "imported")))
+
+
+def begun(config):
+    """The run folder of a config, before its first checkpoint."""
+    job = job_lib.prepare(config)
+    description = {
+        "config": config_lib.as_dict(config),
+        "order": job.corpus.order.fingerprint,
+    }
+    path = run_lib.Path(config.out)
+    return run_lib.create(path, description, job.source.carried, job.source.dtypes)
+
+
+def test_a_run_goes_on_with_its_own_config_and_text_only(stage, tmp_path, tiny_text):
+    text = tmp_path / "text.txt"
+    text.write_bytes((tiny_text / "en.txt").read_bytes())
+    sources = (Source(str(text)),)
+    begun(stage(data__train=sources))
+    job = job_lib.prepare(stage(data__train=sources, mesh="data=8", accumulate=1))
+    assert job.run is not None and job.resumed == -1
+    del job  # and with it its lock
+    with pytest.raises(InputError, match="seed was 0 and is now 1"):
+        job_lib.prepare(stage(data__train=sources, seed=1))
+    optimizer = dataclasses.replace(Optimizer(), learning_rate=0.5)
+    with pytest.raises(InputError, match=r"optimizer\.learning_rate was 0\.0003 and is now 0\.5"):
+        job_lib.prepare(stage(data__train=sources, optimizer=optimizer))
+    text.write_text(text.read_text() + "one more document\n")
+    with pytest.raises(InputError, match="the text of the run"):
+        job_lib.prepare(stage(data__train=sources))
+
+
+def test_a_run_that_has_lost_its_checkpoints_does_not_begin_again(stage):
+    run = begun(stage())
+    run.set_status(status="running", step=3, checkpoint=3)
+    with pytest.raises(InputError, match="does not start from scratch"):
+        job_lib.prepare(stage())
