@@ -1,0 +1,133 @@
+"""`benchmark import`: how long a model folder takes to reach the devices, and with what memory.
+
+The promise: anonymous host memory beyond the device arrays stays below the largest array that is
+placed on one device (its layers stacked) plus a constant. On a CPU the device arrays are anonymous
+memory themselves and are subtracted.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from maxlite.console import say
+from maxlite.errors import InputError
+from maxlite.hf.folder import open_folder, resolve
+from tools.benchmarks import model
+
+VIRTUAL = 8  # devices of one CPU
+
+
+def measure(settings: Any) -> list[dict[str, Any]] | None:
+    """Measures loading on one device and on eight virtual ones; prints a table.
+
+    Args:
+      settings: `model`, `size_gb`, `dir`, `runs`, `against`, `dry_run` as attributes.
+
+    Returns:
+      One row a layout: name, ours, peer, ratio, unit, runs, peak_mib and more on memory. Seconds
+      are the median of the runs, memory the most of any.
+
+    Raises:
+      InputError: the folder cannot be read, or there is no room for the random weights.
+    """
+    peer = settings.against
+    if peer == "transformers" and not importlib.util.find_spec("torch"):
+        say("torch is not installed, so there is no peer: pip install -e '.[test]'")
+        peer = "none"
+    if settings.model:
+        folder = open_folder(resolve(settings.model)).path  # refused here, not in a process of ours
+    elif settings.dir and not Path(settings.dir).expanduser().is_dir():
+        raise InputError(f"--dir={settings.dir} is not a folder; make it, or leave --dir out")
+    if settings.dry_run:
+        say(f"would load {settings.model or f'{settings.size_gb:g} GB of random weights'}")
+        return None
+    if settings.model:
+        return _rows(folder, settings.runs, peer)
+    place = Path(settings.dir).expanduser() if settings.dir else None
+    with tempfile.TemporaryDirectory(prefix="maxlite-benchmark-", dir=place) as scratch:
+        folder = Path(scratch) / "model"
+        say(f"writing {settings.size_gb:g} GB of random weights to {folder}")
+        model.write(folder, int(settings.size_gb * 10**9))
+        return _rows(folder, settings.runs, peer)
+
+
+def _rows(folder: Path, runs: int, peer: str) -> list[dict[str, Any]]:
+    size = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
+    virtual = {
+        "JAX_PLATFORMS": "cpu",
+        "XLA_FLAGS": f"--xla_force_host_platform_device_count={VIRTUAL}",
+    }
+    ours: list[list[dict[str, Any]]] = [[], []]
+    theirs: list[dict[str, Any]] = []
+    with tqdm(total=runs * (3 if peer != "none" else 2), desc="loading", unit=" runs") as bar:
+        for _ in range(runs):  # in turn, so that a slow minute of the machine hits all alike
+            for several, variables in zip(ours, ({"XLA_FLAGS": ""}, virtual), strict=True):
+                several.append(_run("ours", folder, variables))
+                bar.update()
+            if peer != "none":
+                theirs.append(_run(peer, folder, {}))
+                bar.update()
+    seconds = statistics.median(t["seconds"] for t in theirs) if theirs else None
+    about_peer = {
+        "peer_peak_mib": max(t["peak_mib"] for t in theirs) if theirs else None,
+        "peer_mapped": statistics.median(t["mapped_seconds"] for t in theirs) if theirs else None,
+    }
+    rows = []
+    for several, kind in zip(ours, ("", "virtual "), strict=True):
+        devices = several[0].pop("devices")
+        mine = statistics.median(run.pop("seconds") for run in several)
+        rows.append(
+            {
+                "name": f"{size / 1e9:.2f} GB onto {devices} {kind}device{'s' * (devices > 1)}",
+                "ours": mine,
+                "peer": seconds,
+                "ratio": mine / seconds if seconds else None,
+                "unit": "seconds",
+                "runs": runs,
+                **{key: max(run[key] for run in several) for key in several[0]},
+                **about_peer,
+            }
+        )
+    _print(rows, peer)
+    return rows
+
+
+def _run(what: str, folder: Path, variables: dict[str, str]) -> dict[str, Any]:
+    command = [sys.executable, "-m", "tools.benchmarks.load", what, str(folder)]
+    environment = os.environ | {"HF_HUB_OFFLINE": "1"} | variables
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    if done.returncode:
+        last = done.stderr.strip().splitlines()[-1:] or ["no message"]
+        raise InputError(f"loading {folder} with {what} failed: {last[0]}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def _print(rows: list[dict[str, Any]], peer: str) -> None:
+    print(f"{'':<34}{'ours s':>8}{f'{peer} s':>16}{'ratio':>8}{'peak MiB':>10}{'arrays MiB':>12}")
+    for row in rows:
+        theirs, ratio = (f"{row[k]:.2f}" if row[k] else "-" for k in ("peer", "ratio"))
+        print(
+            f"{row['name']:<34}{row['ours']:>8.2f}{theirs:>16}{ratio:>8}"
+            f"{row['peak_mib']:>10.0f}{row['device_mib']:>12.0f}"
+        )
+    for row in rows:
+        print(
+            f"{row['name']}: {row['excess_mib']:.0f} MiB of anonymous memory beyond the arrays at "
+            f"the peak; the largest array on one device has {row['largest_mib']:.0f} MiB"
+        )
+    if rows[0]["peer"] is not None:
+        print(
+            f"{peer}: {rows[0]['peer_peak_mib']:.0f} MiB at the peak; from_pretrained returned "
+            f"after {rows[0]['peer_mapped']:.2f} s, on a CPU with weights in mapped files, and "
+            "each was then copied to where it is computed with"
+        )

@@ -1,0 +1,60 @@
+"""A Llama folder of random weights, as large as a benchmark needs it."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import ml_dtypes
+import numpy as np
+
+from maxlite.config import Architecture
+from maxlite.hf import config_json, json_values, names, writer
+
+_POOL = 1 << 23  # values; odd-sized tensors take it from other places, so that no two are alike
+
+
+def architecture(nbytes: int) -> Architecture:
+    """A shape like TinyLlama's whose bfloat16 weights take at least `nbytes`, by its depth."""
+    width = 2048 if nbytes >= 10**9 else 256
+    arch = Architecture(
+        model_type="llama",
+        vocab_size=32000 if width == 2048 else 2000,
+        hidden_size=width,
+        intermediate_size=width * 11 // 4,
+        num_hidden_layers=1,
+        num_attention_heads=width // 64,
+        num_key_value_heads=4,
+        max_position_embeddings=2048,
+        bos_token_id=1,
+        eos_token_id=2,
+    )
+    layer = 2 * sum(math.prod(shape) for shape in names.layer_shapes(arch).values())
+    table = 2 * arch.vocab_size * width
+    arch.num_hidden_layers = max(1, math.ceil((nbytes - 2 * table) / layer))
+    return arch
+
+
+def write(folder: Path, nbytes: int) -> None:
+    """Writes a model folder in bfloat16, in shards, one tensor in memory at a time.
+
+    Args:
+      folder: must not exist.
+      nbytes: the least that the weights take together.
+    """
+    arch = architecture(nbytes)
+    rng = np.random.default_rng(0)
+    pool = (rng.standard_normal(_POOL, np.float32) * 0.02).astype(ml_dtypes.bfloat16)
+    shapes = names.expected(arch)
+
+    def read(name: str) -> np.ndarray:
+        shape = shapes[name]
+        return np.resize(np.roll(pool, int(rng.integers(_POOL))), shape)
+
+    writer.write_folder(
+        folder,
+        config=json_values.dump(config_json.config_for(arch, "bfloat16")),
+        specs={name: ("bfloat16", shape) for name, shape in shapes.items()},
+        read=read,
+        max_shard_size=10**9,
+    )

@@ -1,0 +1,72 @@
+"""What every tool shares: the flags --json, --overwrite and --dry_run, help, error sentences."""
+
+import json
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from absl import flags
+
+from maxlite import console
+from maxlite.errors import InputError
+
+FLAGS = flags.FLAGS
+
+flags.DEFINE_string("json", "", "Write the figures to this file as JSON.")
+flags.DEFINE_bool("overwrite", False, "Replace what is there already, once the new is complete.")
+flags.DEFINE_bool("dry_run", False, "Check everything and say what would be done; write nothing.")
+
+
+def run(main: Callable[[], Any]) -> None:
+    """Parses the command line and runs a tool; bad input ends it with one sentence and status 1.
+
+    What `main` returns, if anything, is the figures that --json asks for.
+    """
+    program = sys.modules["__main__"]
+    for shared in ("json", "overwrite", "dry_run"):
+        FLAGS.register_key_flag_for_module(sys.argv[0], FLAGS[shared])
+
+    def guarded(arguments: Sequence[str]) -> None:
+        if {"--help", "-h", "-help", "--helpfull"} & set(arguments):
+            print(f"{program.__doc__}\n{FLAGS.main_module_help()}")
+            return
+        try:
+            rest = FLAGS(["tool", *arguments])[1:]
+        except flags.Error as e:
+            raise InputError(" ".join(str(e).split())) from e
+        if rest:
+            raise InputError(f"unexpected argument {rest[0]!r}; every setting is a --flag=value")
+        target = Path(FLAGS.json).expanduser() if FLAGS.json else None
+        if target and not target.parent.is_dir():
+            raise InputError(f"--json={FLAGS.json} lies in a folder that does not exist")
+        if target and target.exists() and not (FLAGS.overwrite and target.is_file()):
+            raise InputError(f"{target} exists; choose another --json, or give --overwrite")
+        figures = main()
+        if target and figures is not None:
+            _write(target, json.dumps(figures, indent=2, ensure_ascii=False) + "\n")
+
+    console.run(guarded)
+
+
+def _write(target: Path, text: str) -> None:
+    temporary = target.with_name(f"{target.name}.tmp")
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        temporary.rename(target)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def require(*names: str) -> None:
+    """Refuses a command line without these flags."""
+    missing = [f"--{name}" for name in names if not FLAGS[name].value]
+    if missing:
+        raise InputError(f"{', '.join(missing)} must be given; --help says what it means")
+
+
+def check_out(path: Path) -> None:
+    """Refuses to write over something unless --overwrite is given."""
+    if path.exists() and not FLAGS.overwrite:
+        raise InputError(f"{path} exists; choose another --out, or give --overwrite")

@@ -1,0 +1,81 @@
+"""Loss, bits per byte and tokens per character of a model on text files.
+
+Example: python -m tools.evaluate --model=FOLDER --text='korean/*.txt,english.jsonl'
+
+Bits per byte can be compared between models with different tokenizers, the loss a token cannot.
+"""
+
+from pathlib import Path
+
+from absl import flags
+
+from maxlite.console import say
+from maxlite.errors import InputError
+from tools import cli
+
+FLAGS = flags.FLAGS
+
+flags.DEFINE_string("model", "", "A Hugging Face folder, a run folder, or a hub id.")
+flags.DEFINE_string("text", "", "Files, as globs with commas between them.")
+flags.DEFINE_string("field", "text", "The text field of .jsonl and .parquet files.")
+flags.DEFINE_enum("txt", "line", ["line", "file"], "What a document of a .txt file is.")
+flags.DEFINE_integer("documents", 0, "At most so many documents of each file; 0 for all.", 0)
+flags.DEFINE_integer("seq_len", 0, "Tokens a window; 0: the model's context, at most 2048.", 0)
+flags.DEFINE_integer("stride", 0, "How far windows advance; 0 for half a window.", 0)
+flags.DEFINE_integer("batch_size", 8, "Windows at a time, for each device.", 1)
+flags.DEFINE_enum("dtype", "auto", ["auto", "float32", "bfloat16"], "Of the computation.")
+
+
+def main():
+    cli.require("model", "text")
+    from maxlite.config import Data, Source
+    from maxlite.data.cache import tokenize
+    from maxlite.data.sources import expand
+    from maxlite.data.view import View
+    from maxlite.score import Scorer
+    from maxlite.state.ready import ready_model
+
+    globs = [g for g in FLAGS.text.split(",") if g]
+    paths = dict.fromkeys(str(p) for g in globs for p in expand(Source(glob=g)))
+    ready = ready_model(FLAGS.model, dtype=FLAGS.dtype, weights=not FLAGS.dry_run)
+    context = ready.architecture.max_position_embeddings
+    window = FLAGS.seq_len or min(context, 2048)
+    if window > context or FLAGS.stride > window:
+        raise InputError(
+            f"--seq_len={window} and --stride={FLAGS.stride} do not fit: seq_len is at most the "
+            f"model's context of {context}, stride at most seq_len"
+        )
+    tokenizer = ready.tokenizer
+    data = Data(txt=FLAGS.txt)
+    views = {}
+    for path in paths:
+        cache = tokenize(Source(glob=path, field=FLAGS.field), tokenizer, data)
+        views[path] = View(cache, tokenizer.bos, None)
+    if FLAGS.dry_run:
+        for path, view in views.items():
+            say(f"would score {path}: {len(view)} documents, {view.tokens} tokens")
+        return None
+    files, total = [], None
+    print(f"{'bits/byte':>10} {'loss':>8} {'tokens':>10} {'tokens/char':>12}  file")
+    with ready.on_mesh():
+        rows = FLAGS.batch_size * ready.mesh.size
+        scorer = Scorer(ready.bind, ready.mesh, rows, window, FLAGS.stride)
+        for path, view in views.items():
+            score = scorer(ready.params, {}, view, Path(path).name, FLAGS.documents)
+            total = score if total is None else total + score
+            files.append({"name": path, **score.figures()})
+            _print(score, path)
+    if len(files) > 1:
+        _print(total, "total")
+    return {"files": files, "total": total.figures()}
+
+
+def _print(score, name):
+    print(
+        f"{score.bits_per_byte:>10.4f} {score.loss:>8.4f} {score.scored:>10} "
+        f"{score.tokens_per_char:>12.4f}  {name}"
+    )
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,64 @@
+"""Writes a run's model as a Hugging Face folder.
+
+Example: python -m tools.export_hf --run=RUN --out=FOLDER
+"""
+
+from pathlib import Path
+
+from absl import flags
+
+from maxlite.console import say
+from maxlite.errors import InputError
+from tools import cli
+
+FLAGS = flags.FLAGS
+
+flags.DEFINE_string("run", "", "The run folder.")
+flags.DEFINE_string("out", "", "The Hugging Face folder to write.")
+flags.DEFINE_integer("step", -1, "Which checkpoint; -1 for the latest that verifies.", -1)
+flags.DEFINE_enum(
+    "dtype",
+    "",
+    ["", "float32", "bfloat16", "float16"],
+    "Of every tensor; empty: the type each had in the source.",
+)
+flags.DEFINE_string("max_shard_size", "5GB", "Largest weight file, such as 5GB or 500MB.")
+
+
+def main():
+    cli.require("run", "out")
+    out = Path(FLAGS.out).expanduser()
+    cli.check_out(out)
+    from maxlite.hf.writer import parse_size, refuse_existing
+    from maxlite.state import export
+    from maxlite.state.ready import ready_model
+    from maxlite.state.run import RunFolder
+
+    parse_size(FLAGS.max_shard_size)
+    refuse_existing(out, FLAGS.overwrite)
+    run = RunFolder(Path(FLAGS.run).expanduser())
+    ready = ready_model(str(run.path), step=FLAGS.step, weights=not FLAGS.dry_run)
+    if FLAGS.dry_run:
+        say(f"would export step {ready.step} of {run.path} to {out}")
+        return None
+    if ready.step < 0:
+        raise InputError(f"{run.path} has no checkpoint to export")
+    notes = None
+    if run.description.get("kind") != "import":
+        notes = export.notes(run, ready.step, ready.source.metadata)
+    with ready.on_mesh():
+        export.write(
+            out,
+            ready.source,
+            ready.params,
+            dtype=FLAGS.dtype,
+            notes=notes,
+            max_shard_size=FLAGS.max_shard_size,
+            overwrite=FLAGS.overwrite,
+        )
+    say(f"exported step {ready.step} of {run.path} to {out}")
+    return {"step": ready.step, "out": str(out)}
+
+
+if __name__ == "__main__":
+    cli.run(main)
