@@ -61,11 +61,12 @@ environment() {
 }
 
 _pip() {
-  local folder="$1"
+  local folder="$1" compile=--no-compile
   shift
-  # --no-compile: Python compiles what is imported, which is a fraction of what is installed.
-  "$folder/bin/python" -m pip install -qq --no-compile --no-input --disable-pip-version-check \
-    "$@" </dev/null ||
+  # Python compiles what it imports, which is a fraction of what is installed; unless it is told not to.
+  [ -z "${PYTHONDONTWRITEBYTECODE:-}" ] || compile=--compile
+  "$folder/bin/python" -m pip install -qq $compile --no-input --disable-pip-version-check "$@" \
+    </dev/null ||
     fail "pip could not install into $folder (its message is above); check the network and pip's" \
       "settings, then start this script again"
 }
