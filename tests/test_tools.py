@@ -1,6 +1,8 @@
 """The tools as a user calls them."""
 
+import fcntl
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -140,6 +142,19 @@ def test_nothing_is_replaced_unasked(desk, tmp_path, make_folder):
     )
     assert same_model(new, desk / "model")
     assert {p.name for p in tmp_path.iterdir()} == {"other", "new"}
+
+
+def test_what_a_killed_export_left_is_removed_by_the_next(desk, tmp_path):
+    stale, live, mine = (tmp_path / f"new.tmp-{end}" for end in ("0a1b2c3d", "99999999", "notes"))
+    for folder in (stale, live, mine):
+        folder.mkdir()
+        (folder / "model.safetensors").touch()
+    handle = os.open(live, os.O_RDONLY)
+    fcntl.flock(handle, fcntl.LOCK_EX)  # as one that is being written
+    outcome = call("tools.export_hf", f"--run={desk}/imported", f"--out={tmp_path}/new")
+    os.close(handle)
+    assert outcome.status == 0, outcome.err
+    assert {p.name for p in tmp_path.iterdir()} == {"new", live.name, mine.name}
 
 
 @pytest.mark.parametrize("tool", TOOLS)

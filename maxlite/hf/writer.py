@@ -6,6 +6,7 @@ tensor at a time. The folder appears under its name only when it is complete.
 
 import contextlib
 import errno
+import fcntl
 import json
 import math
 import os
@@ -101,12 +102,14 @@ def new_folder(out: str | Path, overwrite: bool = False) -> Iterator[Path]:
     """
     refuse_existing(out, overwrite)
     target = Path(os.path.realpath(out))
+    _remove_leftovers(target)
     temporary = target.with_name(f"{target.name}.tmp-{secrets.token_hex(4)}")
     parents = [p for p in target.parents if not p.exists()]
     try:
         temporary.mkdir(parents=True)
-        yield temporary
-        _put_in_place(temporary, target, overwrite)
+        with _locked(temporary):
+            yield temporary
+            _put_in_place(temporary, target, overwrite)
     except BaseException as error:
         shutil.rmtree(temporary, ignore_errors=True)
         with contextlib.suppress(OSError):
@@ -120,6 +123,31 @@ def new_folder(out: str | Path, overwrite: bool = False) -> Iterator[Path]:
         if isinstance(error, OSError):
             raise InputError(f"{out} could not be written: {error}") from error
         raise
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[bool]:
+    """Marks a folder as being written; false if another process does so, or none can tell."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        mine = True
+    except OSError:
+        mine = False
+    try:
+        yield mine
+    finally:
+        os.close(handle)
+
+
+def _remove_leftovers(target: Path) -> None:
+    """Removes the temporary folders of processes that were killed while they wrote `target`."""
+    name = re.compile(re.escape(target.name) + r"\.tmp-[0-9a-f]{8}")
+    for folder in target.parent.glob("*.tmp-*"):
+        if name.fullmatch(folder.name) and folder.is_dir():
+            with _locked(folder) as abandoned:
+                if abandoned:
+                    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _put_in_place(temporary: Path, target: Path, overwrite: bool) -> None:
