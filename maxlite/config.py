@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from maxlite.errors import InputError
+from maxlite.transforms import Transform
 
 
 @dataclass
@@ -123,7 +124,7 @@ class Config:
     """One stage of training. The command line sets any key with --config.key.sub=value."""
 
     model: str = ""
-    init: tuple[Any, ...] = ()
+    init: tuple[Any, ...] = ()  # of maxlite.transforms
     architecture: Architecture = field(default_factory=Architecture)
     out: str = ""
     steps: int = 1000
@@ -296,6 +297,8 @@ def resolve(config: Any) -> Config:
             continue
         value = _typed(value, typing.get_origin(kind) or kind, key)
         put(config, key, value)
+        if key == "init":
+            _check_transforms(value)
         if key in CHOICES and value not in CHOICES[key]:
             allowed = ", ".join(repr(c) for c in CHOICES[key])
             raise InputError(f"config key '{key}' must be one of {allowed}, not {value!r}")
@@ -308,9 +311,22 @@ def resolve(config: Any) -> Config:
     return config
 
 
+def _check_transforms(several: tuple[Any, ...]) -> None:
+    for i, transform in enumerate(several):
+        if not isinstance(transform, Transform):
+            raise InputError(
+                f"config key 'init' holds {transform!r}, which is no transform: write them like"
+                " Untie(), from maxlite.transforms"
+            )
+        known = {f.name: f.type for f in dataclasses.fields(typing.cast(Any, transform))}
+        for name, value in vars(transform).items():
+            where = f"init[{i}].{name}"
+            if name not in known:
+                raise InputError(f"{type(transform).__name__} in 'init' has no setting {name!r}")
+            setattr(transform, name, _typed(value, known[name], where))
+
+
 def _check_together(config: Config) -> None:
-    if config.init:
-        raise InputError("config key 'init' has transforms, but none exist in this version")
     if config.batch_size % config.accumulate:
         raise InputError(
             f"batch_size {config.batch_size} does not divide into accumulate={config.accumulate} "
@@ -334,5 +350,6 @@ def warmup_steps(config: Config) -> int:
 
 
 def as_dict(config: Config) -> dict[str, Any]:
-    """A JSON-able copy, sources as dicts."""
-    return dataclasses.asdict(config)
+    """A JSON-able copy: sources as dicts, transforms as dicts with their name."""
+    init = [{"transform": type(t).__name__, **dataclasses.asdict(t)} for t in config.init]
+    return dataclasses.asdict(config) | {"init": init}

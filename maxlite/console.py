@@ -1,10 +1,11 @@
 """How programs talk to people: errors in one sentence, and only from the first process."""
 
+import contextlib
 import logging
 import os
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NoReturn
 
 import absl.logging
@@ -71,6 +72,20 @@ def say(text: str, speak: bool = True) -> None:
     """Prints a line for the person who watches, on stderr, unless `speak` is false."""
     if speak:
         print(text, file=sys.stderr, flush=True)
+
+
+@contextlib.contextmanager
+def bytes_bar(what: str) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar with an ETA; gives the function to call with (bytes done, bytes in all)."""
+    from tqdm import tqdm
+
+    with tqdm(unit="B", unit_scale=True, desc=what, delay=1) as bar:
+
+        def progress(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        yield progress
 
 
 def human(count: float, unit: str = "") -> str:

@@ -144,7 +144,8 @@ def stop_ids(tokenizer: Tokenizer, source: ModelSource) -> set[int]:
     configs = [source.config]
     if "generation_config.json" in source.files:
         file = source.files["generation_config.json"]
-        configs.append(json_values.parse(file.read_bytes(), str(file)))
+        text = file if isinstance(file, bytes) else file.read_bytes()
+        configs.append(json_values.parse(text, f"generation_config.json of {source.where}"))
     for config in configs:
         eos = config.get("eos_token_id")
         found |= set(eos) if isinstance(eos, list) else {eos}

@@ -18,7 +18,8 @@ PACKAGE = ROOT / "maxlite"
 # Who may import whom. A room may also import what those rooms may; the lowest are for everyone.
 LOWEST = {"errors", "console"}
 ROOMS: dict[str, set[str]] = {
-    "config": set(),
+    "transforms": set(),
+    "config": {"transforms"},
     "flags": {"config"},
     "distributed": set(),
     "hf": {"config"},
@@ -40,8 +41,19 @@ ROOMS: dict[str, set[str]] = {
 }
 
 # Programs on these start in a blink and need no accelerator library.
-WITHOUT_JAX = ("hf", "surgery", "tokenizer", "corpus", "config", "errors", "console", "flags")
+WITHOUT_JAX = (
+    "hf",
+    "surgery",
+    "tokenizer",
+    "corpus",
+    "transforms",
+    "config",
+    "errors",
+    "console",
+    "flags",
+)
 WITHOUT_JAX += tuple(f"data.{m}" for m in ("order", "packing", "cache", "sources"))
+WITHOUT_JAX += tuple(f"state.{m}" for m in ("host", "init"))
 HEAVY = ("jax", "flax", "grain", "transformers", "torch", "tensorflow")
 
 

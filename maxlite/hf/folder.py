@@ -1,16 +1,19 @@
-"""A model folder, opened: its architecture, its lazy tensors, and the files that travel with it."""
+"""A model on the host: its architecture, its lazy tensors, and the files that travel with it."""
 
 import fnmatch
 import json
+import math
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from maxlite.config import Architecture
 from maxlite.errors import InputError
 from maxlite.hf import config_json, json_values, metadata, names
-from maxlite.hf.tensors import FileTensor, read_tree
+from maxlite.hf.lazy import LazyArray
+from maxlite.hf.tensors import read_tree
 
 CONFIG = "config.json"
 COMPANIONS = (  # carried along byte for byte; a model card speaks of the source, so it is not
@@ -34,22 +37,52 @@ COMPANIONS = (  # carried along byte for byte; a model card speaks of the source
 NEVER = ("*.py", "*.bin", "*.pt", "*.pth", "*.pkl", "*.safetensors", "*.gguf", "*.onnx")
 
 
-@dataclass
-class Folder:
-    """A checked model folder; no tensor has been read."""
+@dataclass(frozen=True)
+class LazyModel:
+    """A checked model none of whose tensors has been read; surgery makes others from it.
+
+    Attributes:
+        path: The folder it was opened from.
+        config: config.json as parsed; `rendered` is what to write.
+        architecture: What the model is now.
+        tensors: In model order, layers apart.
+        metadata: maxlite.json, {} if there is none.
+        files: The companion files or their content, by name within the folder.
+        tokenizer: The folder or file of its tokenizer.
+        notes: One line on each thing that was accepted, left out or done.
+        kinds: Dtypes to write tensors in, by their name or stacked name; {} as they are stored.
+    """
 
     path: Path
-    config: dict[str, Any]  # config.json as parsed
+    config: dict[str, Any]
     architecture: Architecture
-    tensors: dict[str, FileTensor]  # in model order, layers apart
-    metadata: dict[str, Any]  # maxlite.json, {} if there is none
-    files: dict[str, Path]  # the companion files, by name within the folder
-    notes: list[str]  # one line on each thing that was accepted and left out
+    tensors: Mapping[str, LazyArray]
+    metadata: dict[str, Any]
+    files: Mapping[str, Path | bytes]
+    tokenizer: Path
+    notes: tuple[str, ...]
+    kinds: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def parameters(self) -> int:
+        """The number of parameters; a tied table counts once."""
+        return sum(math.prod(tensor.shape) for tensor in self.tensors.values())
+
+    def rendered(self) -> bytes:
+        """The config.json to write: the file's own bytes where the architecture is the same."""
+        return config_json.render((self.path / CONFIG).read_bytes(), self.architecture)
 
     @property
     def dtypes(self) -> dict[str, str]:
-        """The dtype in which each tensor is stored."""
-        return {name: str(tensor.dtype) for name, tensor in self.tensors.items()}
+        """The dtype in which each tensor is to be written to a folder."""
+        last = self.kinds.get(names.EMBEDDING)  # for a head that has just been untied from it
+        return {
+            name: self.kinds.get(name)
+            or self.kinds.get(names.split(name)[0])
+            or last
+            or str(tensor.dtype)
+            for name, tensor in self.tensors.items()
+        }
 
 
 def is_folder(path: str | Path) -> bool:
@@ -63,7 +96,7 @@ def is_folder(path: str | Path) -> bool:
         return True
 
 
-def open_folder(path: str | Path) -> Folder:
+def open_folder(path: str | Path) -> LazyModel:
     """Open a model folder and check that its files, its config and its tensors agree.
 
     Raises:
@@ -84,7 +117,8 @@ def open_folder(path: str | Path) -> Folder:
         notes.append(f"auto_map in {CONFIG} ignored: no code is run from a model folder")
     note = metadata.read(path)
     arch.base_rows = metadata.base_rows(note, arch.vocab_size, str(path / metadata.NAME))
-    return Folder(path, config, arch, tensors, note, companions(path), notes)
+    files = companions(path)
+    return LazyModel(path, config, arch, tensors, note, files, path, tuple(notes))
 
 
 def companions(path: str | Path) -> dict[str, Path]:

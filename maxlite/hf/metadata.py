@@ -7,6 +7,7 @@ wrote.
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+import maxlite
 from maxlite.errors import InputError
 from maxlite.hf import json_values
 
@@ -27,9 +28,14 @@ def read(folder: Path) -> dict[str, Any]:
 
 def write(folder: Path, metadata: dict[str, Any]) -> None:
     """Write `maxlite.json` into a folder that is being made."""
+    (Path(folder) / NAME).write_bytes(render(metadata))
+
+
+def render(metadata: dict[str, Any]) -> bytes:
+    """The content of `maxlite.json`."""
     metadata = {"format": FORMAT, **metadata}
     check(metadata, NAME)
-    (Path(folder) / NAME).write_bytes(json_values.dump(metadata))
+    return json_values.dump(metadata)
 
 
 def check(metadata: dict[str, Any], where: str) -> None:
@@ -49,6 +55,12 @@ def check(metadata: dict[str, Any], where: str) -> None:
     kept = metadata.get("kept_ids", "kept_ids")
     if PurePosixPath(kept).name != kept:
         raise InputError(f"{where} has kept_ids {kept!r}, expected the name of a file beside it")
+
+
+def noted(metadata: dict[str, Any], tool: str, arguments: dict[str, Any]) -> dict[str, Any]:
+    """The same with one more line of history: what `tool` did with which arguments."""
+    entry = {"tool": tool, "arguments": arguments, "version": maxlite.__version__}
+    return {**metadata, "history": [*metadata.get("history", []), entry]}
 
 
 def base_rows(metadata: dict[str, Any], vocab_size: int, where: str) -> int:

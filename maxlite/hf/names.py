@@ -12,7 +12,8 @@ import numpy as np
 
 from maxlite.config import Architecture
 from maxlite.errors import InputError
-from maxlite.hf.tensors import DTYPES, FileTensor, listed
+from maxlite.hf.lazy import FileTensor
+from maxlite.hf.tensors import DTYPES, listed
 
 EMBEDDING = "model.embed_tokens.weight"
 NORM = "model.norm.weight"

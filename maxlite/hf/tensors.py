@@ -1,21 +1,15 @@
-"""Lazy arrays, and the safetensors files of a model folder read as a tree of them.
-
-Nothing here holds a weight in memory: `FileTensor.read` maps the file, so its pages are the page
-cache's and can be dropped at any time.
-"""
+"""The safetensors files of a model folder, read as a tree of lazy arrays."""
 
 import json
-import math
 import struct
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any, Protocol
+from typing import Any
 
 import ml_dtypes
 import numpy as np
 
 from maxlite.errors import InputError
+from maxlite.hf.lazy import BFLOAT16, FileTensor
 
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -24,7 +18,7 @@ DTYPES = {
     "F64": np.dtype(np.float64),
     "F32": np.dtype(np.float32),
     "F16": np.dtype(np.float16),
-    "BF16": np.dtype(ml_dtypes.bfloat16),
+    "BF16": BFLOAT16,
     "F8_E4M3": np.dtype(ml_dtypes.float8_e4m3fn),
     "F8_E5M2": np.dtype(ml_dtypes.float8_e5m2),
     "I64": np.dtype(np.int64),
@@ -37,50 +31,6 @@ DTYPES = {
     "U8": np.dtype(np.uint8),
     "BOOL": np.dtype(np.bool_),
 }
-
-
-class LazyArray(Protocol):
-    """An array whose shape and dtype are known and whose values come when asked for."""
-
-    @property
-    def shape(self) -> tuple[int, ...]: ...
-
-    @property
-    def dtype(self) -> np.dtype: ...
-
-    @property
-    def nbytes(self) -> int: ...
-
-    def read(self, index: Any = ...) -> np.ndarray:
-        """The values, or those that a basic NumPy index selects."""
-        ...
-
-
-@dataclass(frozen=True)
-class FileTensor:
-    """An array that lies in a file, row-major and little-endian, from byte `offset` on."""
-
-    path: Path
-    offset: int
-    shape: tuple[int, ...]
-    dtype: np.dtype
-
-    @property
-    def nbytes(self) -> int:
-        return math.prod(self.shape) * self.dtype.itemsize
-
-    def read(self, index: Any = ...) -> np.ndarray:
-        """A read-only view of the mapped file (a copy only where the file is not aligned)."""
-        if not self.nbytes:
-            return np.empty(self.shape, self.dtype)[index]
-        mapped = np.memmap(self.path, self.dtype, "r", self.offset, self.shape)
-        return np.require(mapped.view(np.ndarray)[index], requirements="A")
-
-    def blocks(self, nbytes: int = 1 << 24) -> Iterator[np.ndarray]:
-        """The tensor's bytes in order, as uint8 arrays of at most `nbytes`."""
-        flat = FileTensor(self.path, self.offset, (self.nbytes,), np.dtype(np.uint8))
-        for start in range(0, self.nbytes, nbytes):
-            yield flat.read(slice(start, start + nbytes))
 
 
 def read_tree(folder: Path) -> dict[str, FileTensor]:

@@ -22,10 +22,12 @@ import numpy as np
 
 from maxlite.errors import InputError
 from maxlite.hf import json_values, metadata
-from maxlite.hf.folder import CONFIG, is_folder
-from maxlite.hf.tensors import DTYPES, INDEX, SINGLE, FileTensor, LazyArray
+from maxlite.hf.folder import CONFIG, LazyModel, is_folder
+from maxlite.hf.lazy import FileTensor, LazyArray, float32, row_blocks
+from maxlite.hf.tensors import DTYPES, INDEX, SINGLE
 
 MAX_SHARD_SIZE = 5 * 10**9  # bytes
+COPY = 1 << 26  # bytes copied by one call
 UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "KI": 2**10, "MI": 2**20, "GI": 2**30}
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 DTYPE_NAMES = {dtype: name for name, dtype in DTYPES.items()}
@@ -50,7 +52,7 @@ def write_folder(
     config: bytes,
     specs: Specs,
     read: Read,
-    files: Mapping[str, Path] | None = None,
+    files: Mapping[str, Path | bytes] | None = None,
     notes: dict[str, Any] | None = None,
     max_shard_size: str | int = MAX_SHARD_SIZE,
     overwrite: bool = False,
@@ -63,24 +65,73 @@ def write_folder(
         config: The bytes of config.json, from `config_json.render`, or `json_values.dump`.
         specs: dtype and shape of each tensor, in the order in which they are written.
         read: Gives each tensor when its turn comes; it is cast where its dtype is another.
-        files: Companion files to copy, by name within the folder.
+        files: Companion files to copy, or their content, by name within the folder.
         notes: The content of maxlite.json; None leaves that to `files`.
         max_shard_size: Bytes in one weight file, or a text such as "5GB".
         overwrite: Replace a model folder that is there, once the new one is complete.
-        progress: Called after each tensor.
+        progress: Called as bytes are written.
 
     Raises:
-        InputError: `out` exists, or the disk is full; nothing is left behind.
+        InputError: `out` exists, or the disk has no room; nothing is left behind.
     """
+    refuse_existing(out, overwrite)
+    check_room(out, specs, files)
     with new_folder(out, overwrite) as folder:
         (folder / CONFIG).write_bytes(config)
         for name, source in (files or {}).items():
             (folder / name).parent.mkdir(exist_ok=True)
-            shutil.copyfile(source, folder / name)
+            if isinstance(source, bytes):
+                (folder / name).write_bytes(source)
+            else:
+                shutil.copyfile(source, folder / name)
         if notes is not None and notes != metadata.read(folder):
             metadata.write(folder, notes)
         write_weights(folder, specs, read, parse_size(max_shard_size), progress=progress)
     return Path(out)
+
+
+def write_model(
+    out: str | Path,
+    model: LazyModel,
+    *,
+    max_shard_size: str | int = MAX_SHARD_SIZE,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> Path:
+    """Write a model as a folder, each tensor in its `dtypes`; raises as `write_folder`."""
+    dtypes = model.dtypes
+    return write_folder(
+        out,
+        config=model.rendered(),
+        specs={name: (dtypes[name], tensor.shape) for name, tensor in model.tensors.items()},
+        read=model.tensors.__getitem__,
+        files=model.files,
+        notes=model.metadata or None,
+        max_shard_size=max_shard_size,
+        overwrite=overwrite,
+        progress=progress,
+    )
+
+
+def check_room(
+    out: str | Path, specs: Specs, files: Mapping[str, Path | bytes] | None = None
+) -> None:
+    """Raise `InputError` if the disk of a new folder has less space free than it needs."""
+    need = sum(math.prod(shape) * np.dtype(dtype).itemsize for dtype, shape in specs.values())
+    need += sum(_size(file) for file in (files or {}).values())
+    parent = Path(os.path.realpath(out)).parent
+    while not parent.exists():
+        parent = parent.parent
+    free = shutil.disk_usage(parent).free
+    if need > free:
+        raise InputError(
+            f"{out} needs {need / 1e9:,.1f} GB and its disk has {free / 1e9:,.1f} GB free: make"
+            " room, or choose a place on another disk"
+        )
+
+
+def _size(file: Path | bytes) -> int:
+    return len(file) if isinstance(file, bytes) else file.stat().st_size
 
 
 def refuse_existing(out: str | Path, overwrite: bool = False) -> None:
@@ -151,6 +202,22 @@ def _remove_leftovers(target: Path) -> None:
 
 
 def _put_in_place(temporary: Path, target: Path, overwrite: bool) -> None:
+    for file in [*temporary.rglob("*"), temporary]:
+        _sync(file)
+    _rename(temporary, target, overwrite)
+    _sync(target.parent)
+
+
+def _sync(path: Path) -> None:
+    """Waits until the disk has what was written, so that no power cut leaves half of it."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _rename(temporary: Path, target: Path, overwrite: bool) -> None:
     if not overwrite or not target.exists():
         os.rename(temporary, target)
         return
@@ -186,16 +253,20 @@ def write_weights(
         for i in range(1, len(shards) + 1)
     ]
     done, total = 0, sum(sizes.values())
+
+    def wrote(count: int) -> None:
+        nonlocal done
+        done += count
+        if progress:
+            progress(done, total)
+
     for path, shard in zip(files, shards, strict=True):
         # wide types first, so that every tensor is aligned to its own item size
         shard.sort(key=lambda name: -layout[name][0].itemsize)
         with open(path, "wb") as file:
             file.write(_header({name: layout[name] for name in shard}, header))
             for name in shard:
-                _write_tensor(file, name, read(name), *layout[name])
-                done += sizes[name]
-                if progress:
-                    progress(done, total)
+                _write_tensor(file, name, read(name), *layout[name], wrote)
     if len(files) > 1:
         pairs = zip(files, shards, strict=True)
         places = {name: path.name for path, shard in pairs for name in shard}
@@ -240,40 +311,53 @@ def _write_tensor(
     source: np.ndarray | LazyArray,
     dtype: np.dtype,
     shape: tuple[int, ...],
+    wrote: Callable[[int], None],
 ) -> None:
     if tuple(source.shape) != shape:
         raise ValueError(f"{name} has shape {source.shape}, announced was {shape}")
-    if isinstance(source, FileTensor) and source.dtype == dtype:
-        _copy(file, source)
-        return
-    array = source.read() if hasattr(source, "read") else np.asarray(source)
-    if array.dtype != dtype:
-        with np.errstate(over="ignore"):
-            cast = array.astype(dtype)
-        if np.isfinite(array).all() and not np.isfinite(cast).all():
-            raise InputError(
-                f"{name} holds values too large for {dtype}: export in bfloat16 or float32"
-            )
-        array = cast
-    # 0-d and non-contiguous arrays have no flat buffer of their own
-    file.write(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+    pieces = source.pieces() if hasattr(source, "pieces") else iter([np.asarray(source)])
+    for piece in pieces:
+        if isinstance(piece, FileTensor) and piece.dtype == dtype:
+            _copy(file, piece, wrote)
+            continue
+        blocks: Iterator[np.ndarray] = iter([np.asarray(piece)])
+        if isinstance(piece, FileTensor):
+            blocks = (piece.read(slice(*rows)) for rows in row_blocks(piece.shape))
+        for block in blocks:
+            # 0-d and non-contiguous arrays have no flat buffer of their own
+            flat = np.ascontiguousarray(_cast(block, dtype, name)).reshape(-1)
+            wrote(file.write(flat.view(np.uint8).data))
 
 
-def _copy(file: BinaryIO, tensor: FileTensor) -> None:
+def _cast(array: np.ndarray, dtype: np.dtype, name: str) -> np.ndarray:
+    if array.dtype == dtype:
+        return array
+    with np.errstate(over="ignore"):
+        cast = float32(array) if dtype == np.float32 else array.astype(dtype)
+    if np.isfinite(array).all() and not np.isfinite(cast).all():
+        raise InputError(
+            f"{name} holds values too large for {dtype}: export in bfloat16 or float32"
+        )
+    return cast
+
+
+def _copy(file: BinaryIO, tensor: FileTensor, wrote: Callable[[int], None]) -> None:
     """Append a stored tensor's bytes to a file, inside the kernel where it can."""
     file.flush()
     start, end = tensor.offset, tensor.offset + tensor.nbytes
     with open(tensor.path, "rb") as source:
         while start < end:
+            size = min(end - start, COPY)
             try:
-                count = os.sendfile(file.fileno(), source.fileno(), start, end - start)
+                count = os.sendfile(file.fileno(), source.fileno(), start, size)
             except (AttributeError, OSError) as error:
                 if getattr(error, "errno", None) in (*FULL, errno.EIO):
                     raise
                 # not Linux, or a file system without it
                 source.seek(start)
-                count = file.write(source.read(min(end - start, 1 << 24)))
+                count = file.write(source.read(size))
                 file.flush()
             if not count:
                 raise InputError(f"{tensor.path} became shorter while it was being read")
             start += count
+            wrote(count)

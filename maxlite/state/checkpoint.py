@@ -2,18 +2,14 @@
 
 A checkpoint is a folder `checkpoints/STEP` with the items `params` (stacked names), `rest`
 (optimizer state and counters) and `meta` (JSON). After orbax has committed it, each process writes
-`manifest-I-of-N.json`, the size and SHA-256 of its share of the files. Orbax alone restores a
-flipped byte without a word, so nothing is restored whose manifests are missing or do not match.
+its manifest (see `maxlite.state.manifest`).
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
-import hashlib
-import json
 import os
-import re
 import shutil
 import threading
 import time
@@ -28,10 +24,10 @@ from jax.experimental import multihost_utils
 
 from maxlite.console import say
 from maxlite.errors import InputError
+from maxlite.state import manifest
+from maxlite.state.manifest import steps_in, write_manifest
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-_MANIFEST = re.compile(r"manifest-(\d+)-of-(\d+)\.json")
-_NOT_LISTED = re.compile(r"manifest-\d+-of-\d+\.(json|tmp)")  # others may just be writing theirs
 
 
 def agree(mine: bool) -> bool:
@@ -46,104 +42,14 @@ def barrier(name: str) -> None:
         multihost_utils.sync_global_devices(name)
 
 
-def steps_in(folder: Path) -> list[int]:
-    """The committed steps in a checkpoint folder, newest first, verified or not."""
-    if not folder.is_dir():
-        return []
-    return sorted((int(p.name) for p in folder.iterdir() if p.name.isdecimal()), reverse=True)
+def find_verified(folder: Path) -> tuple[int, dict[int, str]]:
+    """`manifest.find_verified` with the work shared by all processes, which must all call it."""
+    return manifest.find_verified(folder, -1, share(), agree)
 
 
-def _files(step_folder: Path) -> list[Path]:
-    everything = (p for p in step_folder.rglob("*") if not _NOT_LISTED.fullmatch(p.name))
-    return sorted(p for p in everything if p.is_file())
-
-
-def _digest(path: Path) -> list[Any]:
-    with path.open("rb") as f:
-        return [path.stat().st_size, hashlib.file_digest(f, "sha256").hexdigest()]
-
-
-def write_manifest(step_folder: Path, index: int, count: int) -> None:
-    """Writes this process's share (every `count`-th file from `index`) of a step's manifest."""
-    share = _files(step_folder)[index::count]
-    content = {str(p.relative_to(step_folder)): _digest(p) for p in share}
-    target = step_folder / f"manifest-{index}-of-{count}.json"
-    temporary = target.with_suffix(".tmp")
-    with temporary.open("w") as f:
-        json.dump(content, f, indent=1)
-        f.flush()
-        os.fsync(f.fileno())
-    temporary.rename(target)
-
-
-def problem(step_folder: Path, index: int = 0, count: int = 1) -> str:
-    """What is wrong with a checkpoint, or nothing.
-
-    Args:
-      step_folder: a committed step.
-      index: this process; it reads every `count`-th file.
-      count: how many processes share the reading.
-
-    Returns:
-      "" when verified, "incomplete" when its manifests were never all written, otherwise a phrase
-      that names the first damaged file.
-    """
-    manifests = [m for p in step_folder.iterdir() if (m := _MANIFEST.fullmatch(p.name))]
-    whole = {m[2] for m in manifests if len([n for n in manifests if n[2] == m[2]]) == int(m[2])}
-    if not whole:
-        return "incomplete"
-    expected: dict[str, list[Any]] = {}
-    for m in manifests:
-        if m[2] in whole:
-            try:
-                expected |= json.loads((step_folder / m[0]).read_text())
-            except (ValueError, TypeError):
-                return f"{m[0]} is damaged"
-    for name in sorted(expected)[index::count]:
-        path = step_folder / name
-        if not path.is_file():
-            return f"{name} is missing"
-        if _digest(path) != expected[name]:
-            return f"{name} differs from its manifest"
-    return ""
-
-
-def find_verified(folder: Path, step: int = -1) -> tuple[int, dict[int, str]]:
-    """The newest checkpoint that verifies, reading every byte of it; collective over processes.
-
-    Args:
-      folder: the `checkpoints` folder of a run.
-      step: look at this step only; -1 for all.
-
-    Returns:
-      The step (-1 if none) and what was wrong with the newer ones.
-    """
-    problems: dict[int, str] = {}
-    for candidate in steps_in(folder):
-        if step not in (-1, candidate):
-            continue
-        wrong = problem(folder / str(candidate), jax.process_index(), jax.process_count())
-        if agree(not wrong):
-            return candidate, problems
-        problems[candidate] = wrong or "another process found it damaged"
-    return -1, problems
-
-
-def require_verified(folder: Path, step: int = -1) -> int:
-    """Like `find_verified`, for readers that cannot go on without one.
-
-    Raises:
-      InputError: no checkpoint (or not that one) verifies.
-    """
-    found, problems = find_verified(folder, step)
-    if found < 0:
-        wrong = "; ".join(f"{s}: {why}" for s, why in problems.items())
-        which = "no checkpoint" if step < 0 else f"no checkpoint of step {step}"
-        have = f"has steps {sorted(steps_in(folder))}" if steps_in(folder) else "is empty"
-        raise InputError(f"{which} in {folder} can be used ({wrong or have})")
-    for newer, why in problems.items():
-        say(f"checkpoint {newer} in {folder} is skipped: {why}", jax.process_index() == 0)
-    return found
+def share() -> tuple[int, int]:
+    """This process and how many there are."""
+    return jax.process_index(), jax.process_count()
 
 
 def restore(folder: Path, step: int, item: str, abstract: Any) -> Any:
@@ -159,9 +65,9 @@ def restore(folder: Path, step: int, item: str, abstract: Any) -> Any:
         return reader.restore((folder / str(step) / item).absolute(), abstract)
 
 
-def metadata(folder: Path, step: int) -> dict[str, Any]:
-    """The JSON that was saved with a checkpoint; `dtypes` in it are those of its `params`."""
-    return json.loads((folder / str(step) / "meta" / "metadata").read_text())
+def _by_layer(x: Any) -> ocp.SaveArgs:
+    """Stores stacked layers [L, out, in] each on its own, so that one can be read alone."""
+    return ocp.SaveArgs(shard_axes=(0,) if np.ndim(x) == 3 else ())
 
 
 class Checkpoints:
@@ -204,13 +110,16 @@ class Checkpoints:
           InputError: this or the previous save failed, as on a full disk.
         """
         self.wait()
-        meta = {**meta, "dtypes": {name: str(x.dtype) for name, x in params.items()}}
         items = {"params": params, "rest": rest}
-        trees = {name: ocp.args.PyTreeSave(tree) for name, tree in items.items() if tree}
+        trees = {
+            name: ocp.args.PyTreeSave(tree, save_args=jax.tree.map(_by_layer, tree))
+            for name, tree in items.items()
+            if tree
+        }
         try:
             self._manager.save(
                 step,
-                args=ocp.args.Composite(meta=ocp.args.JsonSave(meta), **trees),
+                args=ocp.args.Composite(meta=ocp.args.JsonSave(dict(meta)), **trees),
                 force=True,
             )
         except Exception as e:

@@ -12,9 +12,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
-from tqdm import tqdm
 
-import maxlite
+from maxlite.console import bytes_bar
 from maxlite.hf import config_json, metadata, names, writer
 from maxlite.state import run as run_lib
 from maxlite.state.run import RunFolder
@@ -55,19 +54,9 @@ def write(
         for name in specs:
             read(name)
         return
-    config = source.files.get("config.json")
-    if isinstance(config, Path):
-        config_bytes = config_json.render(config.read_bytes(), arch, dtype or None)
-    else:
-        edited = config_json.edited(source.config, arch, dtype or None)
-        config_bytes = config_json.dump(edited)
+    config_bytes = config_json.render(source.config_bytes, arch, dtype or None)
     files = {name: path for name, path in source.files.items() if name != "config.json"}
-    with tqdm(unit="B", unit_scale=True, desc=f"writing {out}", delay=2) as bar:
-
-        def progress(done: int, total: int) -> None:
-            bar.total = total
-            bar.update(done - bar.n)
-
+    with bytes_bar(f"writing {out}") as progress:
         writer.write_folder(
             out,
             config=config_bytes,
@@ -120,9 +109,8 @@ def notes(run: RunFolder, step: int, before: Mapping[str, Any]) -> dict[str, Any
         "learning_rate": config["optimizer"]["learning_rate"],
         "order": run.description["order"],
     }
-    entry = {"tool": "train", "arguments": arguments, "version": maxlite.__version__}
     origin = {"model": config["model"], "step": step, "signature": signature(run, step)}
-    return {**before, "origin": origin, "history": [*before.get("history", []), entry]}
+    return metadata.noted({**before, "origin": origin}, "train", arguments)
 
 
 def is_from(folder: Path, run: RunFolder, step: int) -> bool:

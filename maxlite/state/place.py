@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,15 +17,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from maxlite.errors import InputError
 from maxlite.hf import names
-
-
-class LazyArray(Protocol):
-    """What placement needs of a host array."""
-
-    @property
-    def shape(self) -> tuple[int, ...]: ...
-
-    def read(self, index: Any = ...) -> np.ndarray: ...
+from maxlite.hf.lazy import LazyArray
 
 
 def _shard(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,12 +14,17 @@ from jax.sharding import NamedSharding
 
 from maxlite.config import Architecture
 from maxlite.errors import InputError
-from maxlite.hf import config_json, folder, json_values, metadata, names
+from maxlite.hf import config_json, json_values, metadata, names
+from maxlite.hf.folder import LazyModel
+from maxlite.hf.lazy import LazyArray
 from maxlite.model import llama
-from maxlite.state import checkpoint
-from maxlite.state.place import check_finite, place
+from maxlite.state import checkpoint, manifest
+from maxlite.state.host import open_lazy, run_model
+from maxlite.state.init import apply
+from maxlite.state.place import place
 from maxlite.state.run import RunFolder, is_run
 from maxlite.tokenizer import Tokenizer
+from maxlite.transforms import Transform
 
 
 @dataclass
@@ -30,37 +35,37 @@ class ModelSource:
       where: its folder, for messages; "random weights" if there is none.
       architecture: its shape.
       config: its config.json.
-      dtypes: dtype name of each tensor, under Hugging Face's names (one a layer).
-      files: the files that travel with the model, name to path (config.json among them).
+      dtypes: dtype name of each tensor, under Hugging Face's names (one a layer), for its export.
+      files: the files that travel with the model, name to path or content, config.json among them.
       metadata: maxlite.json, or empty.
+      tokenizer_path: the folder or file of its tokenizer.
+      step: the step of the run that the weights are from; -1 where they are not from a run.
       notes: lines worth showing once.
+      tensors: its weights on the host.
     """
 
     where: str
     architecture: Architecture
     config: dict[str, Any]
     dtypes: dict[str, str]
-    files: dict[str, Path] = field(default_factory=dict)
+    files: dict[str, bytes | Path] = field(default_factory=dict)
     metadata: dict[str, Any] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
-    _folder: folder.Folder | None = None
-    _run: tuple[RunFolder, int] | None = None
+    tokenizer_path: Path = Path()
+    step: int = -1
+    notes: tuple[str, ...] = ()
+    tensors: Mapping[str, LazyArray] = field(default_factory=dict)
     _seed: int | None = None
 
     @property
-    def step(self) -> int:
-        """The step of the run that the weights are from; -1 where they are not from a run."""
-        return self._run[1] if self._run else -1
-
-    @property
-    def tokenizer_path(self) -> Path:
-        """The folder that holds the tokenizer's files."""
-        return self._run[0].model if self._run else Path(self.where)
+    def config_bytes(self) -> bytes:
+        """config.json as the model came with it."""
+        file = self.files.get("config.json") or json_values.dump(self.config)
+        return file if isinstance(file, bytes) else file.read_bytes()
 
     @property
     def carried(self) -> dict[str, bytes | Path]:
-        """What travels with the weights: config.json, as a file or as bytes, and `files`."""
-        return {"config.json": config_json.dump(self.config), **self.files}
+        """What travels with the weights: config.json and `files`."""
+        return {**self.files, "config.json": self.config_bytes}
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -79,25 +84,16 @@ class ModelSource:
         Raises:
           InputError: damaged weights, or NaN or infinity in them.
         """
-        if self._folder is not None:
-            return place(self._folder.tensors, self.shapes, shardings, dtypes, self.where)
-        if self._run is not None:
-            run, step = self._run
-            abstract = {
-                name: jax.ShapeDtypeStruct(shape, dtypes[name], sharding=shardings[name])
-                for name, shape in self.shapes.items()
-            }
-            params = checkpoint.restore(run.checkpoints, step, "params", abstract)
-            check_finite(params, self.where)
-            return params
-        return self._random(shardings, dtypes)
+        if self._seed is not None:
+            return self._random(shardings, dtypes)
+        if not self.tensors:
+            raise ValueError(f"{self.where} was opened without its weights")
+        return place(self.tensors, self.shapes, shardings, dtypes, self.where)
 
     def _random(
         self, shardings: Mapping[str, NamedSharding], dtypes: Mapping[str, Any]
     ) -> dict[str, jax.Array]:
-        if self._seed is None:
-            raise ValueError(f"{self.where} was opened without its weights")
-        key = jax.random.key(self._seed)
+        key = jax.random.key(self._seed or 0)
         params = {}
         for name, shape in self.shapes.items():
             make = jax.jit(
@@ -111,37 +107,56 @@ class ModelSource:
 
     def stacked_dtypes(self) -> dict[str, Any]:
         """The dtype each stacked parameter is kept in; the widest where layers differ."""
+        stored = {name: tensor.dtype for name, tensor in self.tensors.items()} or self.dtypes
         widest: dict[str, Any] = {}
-        for name, dtype in self.dtypes.items():
+        for name, dtype in stored.items():
             stacked, _ = names.split(name)
-            have = widest.get(stacked, dtype)
-            widest[stacked] = jnp.promote_types(have, dtype)
-        if self._run is not None:  # what has trained is kept in float32
-            run, step = self._run
-            kept = checkpoint.metadata(run.checkpoints, step)["dtypes"]
-            widest |= {name: jnp.dtype(dtype) for name, dtype in kept.items()}
+            widest[stacked] = jnp.promote_types(widest.get(stacked, dtype), dtype)
         return widest
 
 
-def open_model(model: str, step: int = -1) -> ModelSource:
+def open_model(model: str, step: int = -1, init: Sequence[Transform] = ()) -> ModelSource:
     """Opens a folder, a run (at `step`, -1 for its latest verified) or a hub id.
 
+    Args:
+      model: what to open.
+      step: of a run.
+      init: changes to it, in order.
+
     Raises:
-      InputError: it does not exist, or cannot be used; the text says why.
+      InputError: it does not exist, or cannot be used or changed so; the text says why.
     """
     path = Path(model).expanduser()
-    if is_run(path):
-        return _from_run(RunFolder(path), step)
-    opened = folder.open_folder(folder.resolve(model))
+    if not is_run(path):
+        return _from_lazy(apply(open_lazy(model), init))
+    run = RunFolder(path)
+    step = manifest.require_verified(run.checkpoints, step, checkpoint.share(), checkpoint.agree)
+    source = _from_lazy(apply(run_model(run, step), init))
+    source.where, source.step = str(path), step
+    return source
+
+
+def run_files(run: RunFolder) -> ModelSource:
+    """The model of a run as its model/ folder describes it, without weights."""
+    source = _from_lazy(run_model(run))
+    source.where, source.dtypes = str(run.path), run.tensor_dtypes()
+    return source
+
+
+def _from_lazy(model: LazyModel) -> ModelSource:
+    files = {"config.json": model.rendered(), **model.files}
+    if model.metadata != metadata.read(model.path):
+        files[metadata.NAME] = metadata.render(model.metadata)
     return ModelSource(
-        where=str(opened.path),
-        architecture=opened.architecture,
-        config=opened.config,
-        dtypes=opened.dtypes,
-        files={"config.json": opened.path / "config.json", **opened.files},
-        metadata=opened.metadata,
-        notes=opened.notes,
-        _folder=opened,
+        where=str(model.path),
+        architecture=model.architecture,
+        config=json_values.parse(model.rendered(), str(model.path)),
+        dtypes=model.dtypes,
+        files=files,
+        metadata=model.metadata,
+        tokenizer_path=model.tokenizer,
+        notes=model.notes,
+        tensors=model.tensors,
     )
 
 
@@ -188,33 +203,4 @@ def random_model(arch: Architecture, tokenizer: Tokenizer, seed: int) -> ModelSo
         config=config,
         dtypes=dict.fromkeys(names.expected(arch), "float32"),
         _seed=seed,
-    )
-
-
-def _from_run(run: RunFolder, step: int) -> ModelSource:
-    step = checkpoint.require_verified(run.checkpoints, step)
-    source = run_files(run)
-    source._run = (run, step)
-    return source
-
-
-def run_files(run: RunFolder) -> ModelSource:
-    """The model of a run as its model/ folder describes it, without weights."""
-    file = run.model / "config.json"
-    config = json_values.parse(file.read_bytes(), str(file))
-    arch = config_json.architecture(config, str(file))
-    note = metadata.read(run.model)
-    arch.base_rows = metadata.base_rows(note, arch.vocab_size, str(run.model / metadata.NAME))
-    files = {
-        p.relative_to(run.model).as_posix(): p
-        for p in sorted(run.model.rglob("*"))
-        if p.is_file() and p.name != "tensors.json"
-    }
-    return ModelSource(
-        where=str(run.path),
-        architecture=arch,
-        config=config,
-        dtypes=run.tensor_dtypes(),
-        files=files,
-        metadata=note,
     )

@@ -109,10 +109,10 @@ def prepare(config: Config) -> Job:
         source = run_files(run)
         tokenizer = load_tokenizer(run.model)
     elif config.model:
-        source = open_model(config.model)
+        source = open_model(config.model, init=config.init)
         if config.data.tokenizer:
             tokenizer = load_tokenizer(config.data.tokenizer)
-            source.files = _without_tokenizer(source.files) | tokenizer.files
+            source.files = {**_without_tokenizer(source.files), **tokenizer.files}
         else:
             tokenizer = load_tokenizer(source.tokenizer_path)
     elif config.data.tokenizer:
@@ -197,7 +197,7 @@ def _resumable(run: RunFolder, config: Config) -> tuple[int, Mapping[int, str]]:
 _NOT_OF_TOKENIZER = ("config.json", "generation_config.json", "maxlite.json", "LICENSE*", "NOTICE*")
 
 
-def _without_tokenizer(files: Mapping[str, Path]) -> dict[str, Path]:
+def _without_tokenizer(files: Mapping[str, bytes | Path]) -> dict[str, bytes | Path]:
     """A model's companion files without those of its tokenizer."""
     return {
         name: path

@@ -21,7 +21,7 @@ def test_a_folder_opens_with_all_that_belongs_to_it(make_folder):
     opened = folder.open_folder(path)
     assert opened.architecture == tiny()
     assert list(opened.tensors) == list(names.expected(tiny()))
-    assert opened.metadata == {} and opened.notes == []
+    assert opened.metadata == {} and opened.notes == ()
     assert set(opened.dtypes.values()) == {"float32"}
     assert list(opened.files) == [
         "LICENSE",

@@ -1,0 +1,186 @@
+"""Arrays whose values come when they are asked for: in a file, computed, or put together of others.
+
+Nothing here holds a weight in memory: `FileTensor.read` maps the file, so its pages are the page
+cache's and can be dropped at any time, and what is computed is computed a block of rows at a time.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import ml_dtypes
+import numpy as np
+
+BLOCK = 1 << 24  # bytes of float32 that are computed at once
+BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
+
+
+class LazyArray(Protocol):
+    """An array whose shape and dtype are known and whose values come when asked for."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    @property
+    def dtype(self) -> np.dtype: ...
+
+    @property
+    def nbytes(self) -> int: ...
+
+    def read(self, index: Any = ...) -> np.ndarray:
+        """The values, or those that slices select."""
+        ...
+
+    def rows(self, start: int, stop: int) -> "LazyArray":
+        """Rows of axis 0, as lazy as the whole."""
+        ...
+
+    def pieces(self) -> Iterator["FileTensor | np.ndarray"]:
+        """The rows in order, in parts: what lies in a file as it is, or a computed block."""
+        ...
+
+
+@dataclass(frozen=True)
+class FileTensor:
+    """An array that lies in a file, row-major and little-endian, from byte `offset` on."""
+
+    path: Path
+    offset: int
+    shape: tuple[int, ...]
+    dtype: np.dtype
+
+    @property
+    def nbytes(self) -> int:
+        return math.prod(self.shape) * self.dtype.itemsize
+
+    def read(self, index: Any = ...) -> np.ndarray:
+        """A read-only view of the mapped file (a copy only where the file is not aligned)."""
+        if not self.nbytes:
+            return np.empty(self.shape, self.dtype)[index]
+        mapped = np.memmap(self.path, self.dtype, "r", self.offset, self.shape)
+        return np.require(mapped.view(np.ndarray)[index], requirements="A")
+
+    def rows(self, start: int, stop: int) -> "FileTensor":
+        offset = self.offset + start * math.prod(self.shape[1:]) * self.dtype.itemsize
+        return FileTensor(self.path, offset, (stop - start, *self.shape[1:]), self.dtype)
+
+    def pieces(self) -> Iterator["FileTensor | np.ndarray"]:
+        yield self
+
+    def blocks(self, nbytes: int = BLOCK) -> Iterator[np.ndarray]:
+        """The tensor's bytes in order, as uint8 arrays of at most `nbytes`."""
+        flat = FileTensor(self.path, self.offset, (self.nbytes,), np.dtype(np.uint8))
+        for start in range(0, self.nbytes, nbytes):
+            yield flat.read(slice(start, start + nbytes))
+
+
+@dataclass(frozen=True)
+class Computed:
+    """An array of which `compute(start, stop)` gives the rows [stop - start, ...] in any dtype."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    compute: Callable[[int, int], np.ndarray]
+
+    @property
+    def nbytes(self) -> int:
+        return math.prod(self.shape) * self.dtype.itemsize
+
+    def read(self, index: Any = ...) -> np.ndarray:
+        (start, stop, step), rest = _split(index, self.shape[0])
+        values = self.compute(start, stop)
+        return values[(slice(None, None, step), *rest)].astype(self.dtype, copy=False)
+
+    def rows(self, start: int, stop: int) -> "Computed":
+        return Computed(
+            (stop - start, *self.shape[1:]),
+            self.dtype,
+            lambda first, last: self.compute(start + first, start + last),
+        )
+
+    def pieces(self) -> Iterator[FileTensor | np.ndarray]:
+        for start, stop in row_blocks(self.shape):
+            yield self.compute(start, stop).astype(self.dtype, copy=False)
+
+
+@dataclass(frozen=True)
+class Concatenated:
+    """Arrays one after the other on axis 0; they share their dtype and the other axes."""
+
+    parts: tuple[LazyArray, ...]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (sum(part.shape[0] for part in self.parts), *self.parts[0].shape[1:])
+
+    @property
+    def dtype(self) -> np.dtype:
+        return self.parts[0].dtype
+
+    @property
+    def nbytes(self) -> int:
+        return sum(part.nbytes for part in self.parts)
+
+    def read(self, index: Any = ...) -> np.ndarray:
+        (start, stop, step), rest = _split(index, self.shape[0])
+        parts = self.rows(start, stop).parts
+        values = np.concatenate([part.read((slice(None), *rest)) for part in parts])
+        return values[::step]
+
+    def rows(self, start: int, stop: int) -> "Concatenated":
+        found: list[LazyArray] = []
+        for part in self.parts:
+            first, last = max(start, 0), min(stop, part.shape[0])
+            if first < last:
+                found.append(part.rows(first, last))
+            start, stop = start - part.shape[0], stop - part.shape[0]
+        return Concatenated(tuple(found) or (self.parts[0].rows(0, 0),))
+
+    def pieces(self) -> Iterator[FileTensor | np.ndarray]:
+        for part in self.parts:
+            yield from part.pieces()
+
+
+def zeros(shape: tuple[int, ...], dtype: np.dtype) -> Computed:
+    """Zeros of a shape."""
+    return Computed(shape, dtype, lambda start, stop: np.zeros((stop - start, *shape[1:]), dtype))
+
+
+def scaled(source: LazyArray, factor: float) -> Computed:
+    """An array times a number, multiplied in float32 and kept in its dtype."""
+
+    def compute(start: int, stop: int) -> np.ndarray:
+        return float32(source.read(slice(start, stop))) * np.float32(factor)
+
+    return Computed(source.shape, source.dtype, compute)
+
+
+def select(source: LazyArray, ids: Sequence[int] | np.ndarray) -> Concatenated:
+    """The rows `ids` [R] of an array, in that order; runs of neighbours stay one part."""
+    ids = np.asarray(ids, np.int64)
+    ends = [*(np.flatnonzero(np.diff(ids) != 1) + 1), len(ids)]
+    starts = [0, *ends[:-1]]
+    runs = [(int(ids[a]), int(ids[b - 1]) + 1) for a, b in zip(starts, ends, strict=True) if a < b]
+    return Concatenated(tuple(source.rows(a, b) for a, b in runs) or (source.rows(0, 0),))
+
+
+def row_blocks(shape: tuple[int, ...], nbytes: int = BLOCK) -> Iterator[tuple[int, int]]:
+    """Ranges of rows that together are all of them, each of at most `nbytes` as float32."""
+    rows = max(1, nbytes // (4 * math.prod(shape[1:])))
+    for start in range(0, shape[0], rows):
+        yield start, min(start + rows, shape[0])
+
+
+def float32(values: np.ndarray) -> np.ndarray:
+    """Values as float32; for bfloat16 by a shift, four times as fast as the cast."""
+    if values.dtype == BFLOAT16:
+        return (values.view(np.uint16).astype(np.uint32) << 16).view(np.float32)
+    return values.astype(np.float32, copy=False)
+
+
+def _split(index: Any, rows: int) -> tuple[tuple[int, int, int], tuple[Any, ...]]:
+    """An index as (start, stop, step) over axis 0 and the rest of it."""
+    first, *rest = index if isinstance(index, tuple) else (index,)
+    return (slice(None) if first is ... else first).indices(rows), tuple(rest)

@@ -1,0 +1,1 @@
+"""Rebuilding a model: pure functions from lazy models to lazy models, without jax."""
