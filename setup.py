@@ -47,6 +47,7 @@ setup(
     extras_require={
         "cuda": ["jax[cuda13]"],
         "tpu": ["jax[tpu]"],
+        "plot": ["matplotlib>=3.9"],
         "test": TEST,
     },
 )

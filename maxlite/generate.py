@@ -1,10 +1,11 @@
 """Text from a model: a prompt goes in at once, then one token at a time through the KV cache.
 
-Letters: B batch (1 here), S tokens of the prompt, V vocabulary rows.
+Letters: B texts at a time, S tokens of the prompt, V vocabulary rows.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
@@ -67,18 +68,19 @@ class Generator:
         self._first = jax.jit(self._begin, static_argnames="length")
         self._next = jax.jit(self._step, donate_argnums=2)
 
-    def _begin(self, params, frozen, tokens_BS, draw, knobs, *, length):
-        cache = llama.init_cache(self._arch, 1, length, self._dtype)
-        return self._step(params, frozen, cache, tokens_BS, draw, knobs)
+    def _begin(self, params, frozen, tokens_BS, seeds_B, i, knobs, *, length):
+        cache = llama.init_cache(self._arch, len(seeds_B), length, self._dtype)
+        return self._step(params, frozen, cache, tokens_BS, seeds_B, i, knobs)
 
-    def _step(self, params, frozen, cache, tokens_BS, draw, knobs):
+    def _step(self, params, frozen, cache, tokens_BS, seeds_B, i, knobs):
         model = self._bind(params, frozen)
         hidden_BSD, cache = model(tokens_BS, cache=cache)
-        logits_V = model.logits(hidden_BSD[:, -1:])[0, 0]
-        logits_V = jnp.where(jnp.arange(logits_V.shape[0]) < self._rows, logits_V, -jnp.inf)
-        key = jax.random.fold_in(jax.random.key(draw[0]), draw[1])
+        logits_BV = model.logits(hidden_BSD[:, -1:])[:, 0]
+        logits_BV = jnp.where(jnp.arange(logits_BV.shape[1]) < self._rows, logits_BV, -jnp.inf)
+        keys_B = jax.vmap(lambda seed: jax.random.fold_in(jax.random.key(seed), i))(seeds_B)
+        new_B = jax.vmap(choose, (0, 0, None, None))(logits_BV, keys_B, knobs[0], knobs[1])
         # On every device whole, so that each process of a job can read it.
-        return constrain(choose(logits_V, key, knobs[0], knobs[1])), cache
+        return constrain(new_B, None), cache
 
     def __call__(
         self,
@@ -97,6 +99,43 @@ class Generator:
         Raises:
           InputError: no prompt, or it and the new tokens are longer than the model's context.
         """
+        self._check(prompt, max_new_tokens, temperature, top_p)
+        knobs = np.array([temperature, top_p], np.float32)
+        steps = self._tokens(params, frozen, prompt, max_new_tokens, knobs, [seed])
+        return itertools.takewhile(lambda token: token not in stop, (new for (new,) in steps))
+
+    def several(
+        self,
+        params: Params,
+        frozen: Params,
+        prompt: Sequence[int],
+        max_new_tokens: int,
+        *,
+        temperature: float,
+        top_p: float,
+        seeds: Sequence[int],
+        stop: Collection[int] = (),
+    ) -> list[list[int]]:
+        """The new token ids of several texts from one prompt, computed together; one a seed.
+
+        Raises:
+          InputError: as for one text.
+        """
+        self._check(prompt, max_new_tokens, temperature, top_p)
+        knobs = np.array([temperature, top_p], np.float32)
+        texts: list[list[int]] = [[] for _ in seeds]
+        going = [True] * len(seeds)
+        for tokens in self._tokens(params, frozen, prompt, max_new_tokens, knobs, seeds):
+            going = [on and token not in stop for on, token in zip(going, tokens, strict=True)]
+            if not any(going):
+                break
+            for text, on, token in zip(texts, going, tokens, strict=True):
+                text += [token] * on
+        return texts
+
+    def _check(
+        self, prompt: Sequence[int], max_new_tokens: int, temperature: float, top_p: float
+    ) -> None:
         check_sampling(temperature, top_p)
         if not prompt:
             raise InputError(
@@ -113,23 +152,22 @@ class Generator:
                 f"a prompt of {len(prompt)} tokens and {max_new_tokens} new ones are more than the "
                 f"model's context of {context}; lower --max_new_tokens"
             )
-        knobs = np.array([temperature, top_p], np.float32)
-        return self._tokens(params, frozen, prompt, max_new_tokens, knobs, seed, stop)
 
-    def _tokens(self, params, frozen, prompt, max_new_tokens, knobs, seed, stop) -> Iterator[int]:
+    def _tokens(self, params, frozen, prompt, max_new_tokens, knobs, seeds) -> Iterator[list[int]]:
+        """The next token of each text, step by step."""
         length = len(prompt) + max_new_tokens
+        seeds_B = np.array([seed % 2**32 for seed in seeds], np.uint32)
+        tokens_BS = np.tile(np.asarray(prompt, np.int32), (len(seeds), 1))
         for i in range(max_new_tokens):
-            draw = np.array([seed % 2**32, i], np.uint32)
+            at = np.uint32(i)
             if i == 0:
-                tokens = np.asarray([prompt], np.int32)
-                new, cache = self._first(params, frozen, tokens, draw, knobs, length=length)
+                new_B, cache = self._first(
+                    params, frozen, tokens_BS, seeds_B, at, knobs, length=length
+                )
             else:
-                new, cache = self._next(params, frozen, cache, tokens, draw, knobs)
-            token = int(new)
-            if token in stop:
-                return
-            yield token
-            tokens = np.asarray([[token]], np.int32)
+                new_B, cache = self._next(params, frozen, cache, tokens_BS, seeds_B, at, knobs)
+            tokens_BS = np.asarray(new_B)[:, None]
+            yield tokens_BS[:, 0].tolist()
 
 
 def prompt_ids(tokenizer: Tokenizer, prompt: str) -> list[int]:

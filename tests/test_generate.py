@@ -1,5 +1,6 @@
 """Generation: token by token through the cache, the same as without one."""
 
+import itertools
 import json
 from functools import partial
 
@@ -131,6 +132,19 @@ def test_what_does_not_fit_is_refused_before_anything_is_generated(
 
 def test_what_fits_exactly(generator, params):
     assert len(list(generator(params, {}, PROMPT, 20))) == 20
+
+
+def test_several_texts_at_once_are_those_of_their_seeds(generator, params):
+    settings = {"temperature": 1.0, "top_p": 0.9}
+    seeds = [3, 11, 4]
+    one_by_one = [list(generator(params, {}, PROMPT, 20, seed=s, **settings)) for s in seeds]
+    assert len({tuple(text) for text in one_by_one}) == 3
+    assert generator.several(params, {}, PROMPT, 20, seeds=seeds, **settings) == one_by_one
+    stop = {one_by_one[0][5], one_by_one[2][0]}
+    cut = [list(itertools.takewhile(lambda t: t not in stop, text)) for text in one_by_one]
+    assert generator.several(params, {}, PROMPT, 20, seeds=seeds, stop=stop, **settings) == cut
+    with pytest.raises(InputError, match="prompt is empty"):
+        generator.several(params, {}, [], 5, seeds=seeds, **settings)
 
 
 # --- sampling ------------------------------------------------------------------------------------

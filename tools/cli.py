@@ -24,8 +24,9 @@ def run(main: Callable[[], Any]) -> None:
     What `main` returns, if anything, is the figures that --json asks for.
     """
     program = sys.modules["__main__"]
-    for shared in ("json", "overwrite", "dry_run"):
-        FLAGS.register_key_flag_for_module(sys.argv[0], FLAGS[shared])
+    for name in FLAGS:  # --help tells of the flags that a tool shares with others, too
+        if (FLAGS.find_module_defining_flag(name) or "").startswith("tools."):
+            FLAGS.register_key_flag_for_module(sys.argv[0], FLAGS[name])
 
     def guarded(arguments: Sequence[str]) -> None:
         if {"--help", "-h", "-help", "--helpfull"} & set(arguments):
@@ -44,12 +45,13 @@ def run(main: Callable[[], Any]) -> None:
             raise InputError(f"{target} exists; choose another --json, or give --overwrite")
         figures = main()
         if target and figures is not None:
-            _write(target, json.dumps(figures, indent=2, ensure_ascii=False) + "\n")
+            write(target, json.dumps(figures, indent=2, ensure_ascii=False) + "\n")
 
     console.run(guarded)
 
 
-def _write(target: Path, text: str) -> None:
+def write(target: Path, text: str) -> None:
+    """Writes a text file, whole or not at all."""
     temporary = target.with_name(f"{target.name}.tmp")
     try:
         temporary.write_text(text, encoding="utf-8")

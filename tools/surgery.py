@@ -23,13 +23,18 @@ flags.DEFINE_string("max_shard_size", "5GB", "Largest weight file, such as 5GB o
 def opened() -> LazyModel:
     """The model that --model names, after what can be refused before any work has been."""
     cli.require("model", *(() if FLAGS.dry_run else ("out",)))
+    check_out(FLAGS.model)
+    return open_lazy(FLAGS.model)
+
+
+def check_out(*models: str) -> None:
+    """Refuses an --out that cannot be written, or that is one of the models read."""
     if FLAGS.out:
         out = Path(FLAGS.out).expanduser()
         writer.parse_size(FLAGS.max_shard_size)
-        if out.exists() and out.resolve() == Path(FLAGS.model).expanduser().resolve():
+        if out.exists() and out.resolve() in {Path(m).expanduser().resolve() for m in models}:
             raise InputError(f"--out={FLAGS.out} is the model itself: choose another folder")
         writer.refuse_existing(out, FLAGS.overwrite)
-    return open_lazy(FLAGS.model)
 
 
 def operate(before: LazyModel, transform: Transform) -> LazyModel:
@@ -40,6 +45,7 @@ def operate(before: LazyModel, transform: Transform) -> LazyModel:
     say(f"{human(before.parameters)} parameters -> {human(after.parameters)}")
     if FLAGS.dry_run:
         say(f"would write {sum(t.nbytes for t in after.tensors.values()) / 1e9:.2f} GB")
+    if FLAGS.dry_run or not FLAGS.out:
         return after
     out = Path(FLAGS.out).expanduser()
     with bytes_bar(f"writing {out}") as progress:

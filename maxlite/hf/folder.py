@@ -16,7 +16,7 @@ from maxlite.hf.lazy import LazyArray
 from maxlite.hf.tensors import read_tree
 
 CONFIG = "config.json"
-COMPANIONS = (  # carried along byte for byte; a model card speaks of the source, so it is not
+TOKENIZER = (
     "tokenizer*",
     "special_tokens_map.json",
     "added_tokens.json",
@@ -28,6 +28,9 @@ COMPANIONS = (  # carried along byte for byte; a model card speaks of the source
     "tekken.json",
     "*.tiktoken",
     "*.model",
+)
+COMPANIONS = (  # carried along byte for byte; a model card speaks of the source, so it is not
+    *TOKENIZER,
     "generation_config.json",
     metadata.NAME,
     "LICENSE*",
@@ -48,9 +51,9 @@ class LazyModel:
         tensors: In model order, layers apart.
         metadata: maxlite.json, {} if there is none.
         files: The companion files or their content, by name within the folder.
-        tokenizer: The folder or file of its tokenizer.
         notes: One line on each thing that was accepted, left out or done.
         kinds: Dtypes to write tensors in, by their name or stacked name; {} as they are stored.
+        dtype: What config.json shall name as such where all tensors were cast; "" as it was.
     """
 
     path: Path
@@ -59,9 +62,9 @@ class LazyModel:
     tensors: Mapping[str, LazyArray]
     metadata: dict[str, Any]
     files: Mapping[str, Path | bytes]
-    tokenizer: Path
     notes: tuple[str, ...]
     kinds: Mapping[str, str] = field(default_factory=dict)
+    dtype: str = ""
 
     @property
     def parameters(self) -> int:
@@ -69,8 +72,11 @@ class LazyModel:
         return sum(math.prod(tensor.shape) for tensor in self.tensors.values())
 
     def rendered(self) -> bytes:
-        """The config.json to write: the file's own bytes where the architecture is the same."""
-        return config_json.render((self.path / CONFIG).read_bytes(), self.architecture)
+        """The config.json to write: the file's own bytes where nothing in it changed."""
+        source = (self.path / CONFIG).read_bytes()
+        if json_values.parse(source, str(self.path / CONFIG)) != self.config:
+            source = json_values.dump(self.config)
+        return config_json.render(source, self.architecture, self.dtype or None)
 
     @property
     def dtypes(self) -> dict[str, str]:
@@ -118,7 +124,7 @@ def open_folder(path: str | Path) -> LazyModel:
     note = metadata.read(path)
     arch.base_rows = metadata.base_rows(note, arch.vocab_size, str(path / metadata.NAME))
     files = companions(path)
-    return LazyModel(path, config, arch, tensors, note, files, path, tuple(notes))
+    return LazyModel(path, config, arch, tensors, note, files, tuple(notes))
 
 
 def companions(path: str | Path) -> dict[str, Path]:
@@ -133,6 +139,15 @@ def companions(path: str | Path) -> dict[str, Path]:
         if file.is_file() and not any(fnmatch.fnmatch(file.name, never) for never in NEVER)
     }
     return dict(sorted(files.items()))
+
+
+def without_tokenizer(files: Mapping[str, Path | bytes]) -> dict[str, Path | bytes]:
+    """A model's companion files without those of its tokenizer, chat templates among them."""
+    return {
+        name: file
+        for name, file in files.items()
+        if not any(fnmatch.fnmatch(name, pattern) for pattern in TOKENIZER)
+    }
 
 
 def resolve(path_or_id: str | Path) -> Path:

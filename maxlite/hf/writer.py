@@ -5,7 +5,6 @@ tensor at a time. The folder appears under its name only when it is complete.
 """
 
 import contextlib
-import errno
 import fcntl
 import json
 import math
@@ -16,20 +15,20 @@ import shutil
 import struct
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
 from maxlite.errors import InputError
 from maxlite.hf import json_values, metadata
 from maxlite.hf.folder import CONFIG, LazyModel, is_folder
-from maxlite.hf.lazy import FileTensor, LazyArray, float32, row_blocks
+from maxlite.hf.lazy import LazyArray
+from maxlite.hf.stream import FULL, Stream
 from maxlite.hf.tensors import DTYPES, INDEX, SINGLE
 
 MAX_SHARD_SIZE = 5 * 10**9  # bytes
-COPY = 1 << 26  # bytes copied by one call
+PAGE = 4096  # bytes; where the data of a file begins is a multiple of it
 UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "KI": 2**10, "MI": 2**20, "GI": 2**30}
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 DTYPE_NAMES = {dtype: name for name, dtype in DTYPES.items()}
 
 Specs = Mapping[str, tuple[Any, tuple[int, ...]]]  # name -> (dtype or its name, shape)
@@ -248,25 +247,30 @@ def write_weights(
     layout = {name: (np.dtype(dtype), tuple(shape)) for name, (dtype, shape) in specs.items()}
     sizes = {name: math.prod(shape) * dtype.itemsize for name, (dtype, shape) in layout.items()}
     shards = _shards(sizes, max_shard_size)
+    for shard in shards:
+        # wide types first, so that every tensor is aligned to its own item size
+        shard.sort(key=lambda name: -layout[name][0].itemsize)
+    starts = [_header({name: layout[name] for name in shard}, header) for shard in shards]
     files = [
         folder / (SINGLE if len(shards) == 1 else f"model-{i:05}-of-{len(shards):05}.safetensors")
         for i in range(1, len(shards) + 1)
     ]
-    done, total = 0, sum(sizes.values())
+    done, total = -sum(len(start) for start in starts), sum(sizes.values())
 
     def wrote(count: int) -> None:
         nonlocal done
         done += count
         if progress:
-            progress(done, total)
+            progress(max(done, 0), total)
 
-    for path, shard in zip(files, shards, strict=True):
-        # wide types first, so that every tensor is aligned to its own item size
-        shard.sort(key=lambda name: -layout[name][0].itemsize)
-        with open(path, "wb") as file:
-            file.write(_header({name: layout[name] for name in shard}, header))
+    for path, shard, start in zip(files, shards, starts, strict=True):
+        with Stream(path, wrote) as stream:
+            stream.write(start)
             for name in shard:
-                _write_tensor(file, name, read(name), *layout[name], wrote)
+                array, (dtype, shape) = read(name), layout[name]
+                if tuple(array.shape) != shape:
+                    raise ValueError(f"{name} has shape {array.shape}, announced was {shape}")
+                stream.append(name, array, dtype)
     if len(files) > 1:
         pairs = zip(files, shards, strict=True)
         places = {name: path.name for path, shard in pairs for name in shard}
@@ -301,63 +305,5 @@ def _header(
             "data_offsets": [begin, end],
         }
     text = json.dumps(entries, separators=(",", ":"), ensure_ascii=False).encode()
-    text += b" " * (-len(text) % 8)
+    text += b" " * (-(8 + len(text)) % PAGE)  # whole pages are copied and mapped faster
     return struct.pack("<Q", len(text)) + text
-
-
-def _write_tensor(
-    file: BinaryIO,
-    name: str,
-    source: np.ndarray | LazyArray,
-    dtype: np.dtype,
-    shape: tuple[int, ...],
-    wrote: Callable[[int], None],
-) -> None:
-    if tuple(source.shape) != shape:
-        raise ValueError(f"{name} has shape {source.shape}, announced was {shape}")
-    pieces = source.pieces() if hasattr(source, "pieces") else iter([np.asarray(source)])
-    for piece in pieces:
-        if isinstance(piece, FileTensor) and piece.dtype == dtype:
-            _copy(file, piece, wrote)
-            continue
-        blocks: Iterator[np.ndarray] = iter([np.asarray(piece)])
-        if isinstance(piece, FileTensor):
-            blocks = (piece.read(slice(*rows)) for rows in row_blocks(piece.shape))
-        for block in blocks:
-            # 0-d and non-contiguous arrays have no flat buffer of their own
-            flat = np.ascontiguousarray(_cast(block, dtype, name)).reshape(-1)
-            wrote(file.write(flat.view(np.uint8).data))
-
-
-def _cast(array: np.ndarray, dtype: np.dtype, name: str) -> np.ndarray:
-    if array.dtype == dtype:
-        return array
-    with np.errstate(over="ignore"):
-        cast = float32(array) if dtype == np.float32 else array.astype(dtype)
-    if np.isfinite(array).all() and not np.isfinite(cast).all():
-        raise InputError(
-            f"{name} holds values too large for {dtype}: export in bfloat16 or float32"
-        )
-    return cast
-
-
-def _copy(file: BinaryIO, tensor: FileTensor, wrote: Callable[[int], None]) -> None:
-    """Append a stored tensor's bytes to a file, inside the kernel where it can."""
-    file.flush()
-    start, end = tensor.offset, tensor.offset + tensor.nbytes
-    with open(tensor.path, "rb") as source:
-        while start < end:
-            size = min(end - start, COPY)
-            try:
-                count = os.sendfile(file.fileno(), source.fileno(), start, size)
-            except (AttributeError, OSError) as error:
-                if getattr(error, "errno", None) in (*FULL, errno.EIO):
-                    raise
-                # not Linux, or a file system without it
-                source.seek(start)
-                count = file.write(source.read(size))
-                file.flush()
-            if not count:
-                raise InputError(f"{tensor.path} became shorter while it was being read")
-            start += count
-            wrote(count)

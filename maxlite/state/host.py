@@ -81,7 +81,7 @@ def run_model(run: RunFolder, step: int = -1) -> LazyModel:
             tensors[name] = Stored(stores[stacked] if layer is None else stores[stacked][layer])
     exported = run.tensor_dtypes()
     kinds = {names.split(name)[0]: dtype for name, dtype in exported.items()} | exported
-    return LazyModel(run.model, config, arch, tensors, note, files, run.model, (), kinds)
+    return LazyModel(run.model, config, arch, tensors, note, files, (), kinds)
 
 
 def _stores(folder: Path, wanted: dict[str, tuple[int, ...]]) -> dict[str, ts.TensorStore]:

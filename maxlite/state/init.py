@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import singledispatch
+from pathlib import Path
 from typing import Any
 
+from maxlite.errors import InputError
 from maxlite.hf import metadata
-from maxlite.hf.folder import LazyModel
-from maxlite.transforms import Transform
+from maxlite.hf.folder import LazyModel, without_tokenizer
+from maxlite.surgery import depth, vocabulary
+from maxlite.surgery.rows import Spans
+from maxlite.surgery.tokenizer_files import exchanged
+from maxlite.surgery.vocabulary import Vocabulary
+from maxlite.tokenizer import Tokenizer, load_tokenizer
+from maxlite.tokenizer.extension import check_extends, check_keeps, old_pieces
+from maxlite.transforms import CompactVocab, ExtendVocab, Transform, Untie, UpscaleDepth
 
 
 def apply(model: LazyModel, transforms: Iterable[Transform]) -> LazyModel:
@@ -43,3 +52,64 @@ def arguments(transform: Any) -> dict[str, Any]:
 def changed(transform: Transform, model: LazyModel) -> LazyModel:
     """The model after one transform."""
     raise TypeError(f"{type(transform).__name__} has no meaning here")
+
+
+@changed.register
+def _upscaled(transform: UpscaleDepth, model: LazyModel) -> LazyModel:
+    settings = dataclasses.asdict(transform)
+    return depth.upscale(model, **settings, rows=lambda m: load_tokenizer(m.files).rows)
+
+
+@changed.register
+def _untied(transform: Untie, model: LazyModel) -> LazyModel:
+    return vocabulary.untie(model)
+
+
+@changed.register
+def _extended(transform: ExtendVocab, model: LazyModel) -> LazyModel:
+    if not transform.tokenizer:
+        raise InputError("ExtendVocab has no tokenizer; name the one that the model shall get")
+    model = vocabulary.untie(model) if transform.untie else model
+    base, given = load_tokenizer(model.files), load_tokenizer(transform.tokenizer)
+    check_extends(base, given)
+    files = exchanged(model.files, given.files, same_ids=True)
+    del given  # a large one takes room, and comes again with the settings that it inherits
+    new = load_tokenizer(files)
+    pieces = old_pieces(base, new)
+    return vocabulary.extend(
+        model,
+        _vocabulary(base, model.files),
+        _vocabulary(new, files),
+        Spans(pieces.ids, pieces.starts, pieces.stops),
+        Spans(pieces.ids, pieces.lead_starts, pieces.lead_stops),
+        input_init=transform.input_init,
+        output_init=transform.output_init,
+        match_norms=transform.match_norms,
+        reuse_padding=transform.reuse_padding,
+        seed=transform.seed,
+    )
+
+
+@changed.register
+def _compacted(transform: CompactVocab, model: LazyModel) -> LazyModel:
+    if not transform.kept_ids:
+        raise InputError("CompactVocab has no kept_ids; name a file with one id a line")
+    path = Path(transform.kept_ids).expanduser()
+    kept = vocabulary.read_ids(path, model.architecture.vocab_size)
+    has_tokenizer = len(without_tokenizer(model.files)) < len(model.files)
+    base = load_tokenizer(model.files) if has_tokenizer else None
+    old = _vocabulary(base, model.files) if base else None
+    if not transform.tokenizer:
+        return vocabulary.compact(model, kept, old, None)
+    new = load_tokenizer(transform.tokenizer)
+    files = exchanged(model.files, new.files, same_ids=False)
+    after = vocabulary.compact(model, kept, old, _vocabulary(new, files))
+    if base:
+        check_keeps(base, new, kept)
+    load_tokenizer(files)  # what is carried over must fit it
+    return after
+
+
+def _vocabulary(tokenizer: Tokenizer, files: Mapping[str, Path | bytes]) -> Vocabulary:
+    sha256 = hashlib.sha256(tokenizer.path.read_bytes()).hexdigest()
+    return Vocabulary(tokenizer.path, tokenizer.rows, sha256, files)

@@ -44,7 +44,7 @@ class Ready:
 
     @property
     def tokenizer(self) -> Tokenizer:
-        found = load_tokenizer(self.source.tokenizer_path)
+        found = load_tokenizer(self.source.files)
         check_rows(found, self.architecture.vocab_size)
         return found
 

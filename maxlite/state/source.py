@@ -38,7 +38,6 @@ class ModelSource:
       dtypes: dtype name of each tensor, under Hugging Face's names (one a layer), for its export.
       files: the files that travel with the model, name to path or content, config.json among them.
       metadata: maxlite.json, or empty.
-      tokenizer_path: the folder or file of its tokenizer.
       step: the step of the run that the weights are from; -1 where they are not from a run.
       notes: lines worth showing once.
       tensors: its weights on the host.
@@ -50,7 +49,6 @@ class ModelSource:
     dtypes: dict[str, str]
     files: dict[str, bytes | Path] = field(default_factory=dict)
     metadata: dict[str, Any] = field(default_factory=dict)
-    tokenizer_path: Path = Path()
     step: int = -1
     notes: tuple[str, ...] = ()
     tensors: Mapping[str, LazyArray] = field(default_factory=dict)
@@ -154,7 +152,6 @@ def _from_lazy(model: LazyModel) -> ModelSource:
         dtypes=model.dtypes,
         files=files,
         metadata=model.metadata,
-        tokenizer_path=model.tokenizer,
         notes=model.notes,
         tensors=model.tensors,
     )

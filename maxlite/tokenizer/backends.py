@@ -3,7 +3,11 @@
 Both are changed in memory, never on disk, so that raw text can't produce a special token.
 """
 
+import contextlib
 import json
+import re
+from collections.abc import Callable, Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,6 +23,8 @@ _USUAL = {
 }
 # A noncharacter: no text holds it, so a piece whose name begins with it never matches.
 _UNREACHABLE = "\U0010ffff"
+_SPACE = "▁"  # how a piece of either kind writes a space, byte-level ones apart
+_BYTE = re.compile(r"<0x([0-9A-F]{2})>")
 
 
 class Backend(Protocol):
@@ -27,11 +33,14 @@ class Backend(Protocol):
     rows: int  # 1 + the largest id
     literal: dict[int, str]  # ids that stand for a string as a whole and are never produced by text
     ends: dict[str, int]  # the file's own idea of "bos" and "eos"
+    unk: int | None  # what stands for text that no other piece can write
 
     def find(self, piece: str) -> int | None: ...
     def piece(self, index: int) -> str | None: ...
     def encode(self, texts: list[str]) -> list[np.ndarray]: ...
     def decode(self, ids: list[int]) -> str: ...
+    def raw(self, index: int) -> bytes | None: ...
+    def encode_inside(self, parts: list[bytes]) -> list[np.ndarray]: ...
 
 
 class SentencePieceFile:
@@ -50,9 +59,11 @@ class SentencePieceFile:
         }
         if hidden or not prefix_space:
             processor = _sentencepiece(path, _edited(data, hidden, prefix_space))
+        self._path = path
         self._processor = processor
         self._names = names
         self.rows = size
+        self.unk = processor.unk_id() if processor.unk_id() >= 0 else None
         self.literal = {i: p for p, i in names.items() if processor.is_control(i)}
         ends = {"bos": processor.bos_id(), "eos": processor.eos_id()}
         self.ends = {key: index for key, index in ends.items() if index >= 0}
@@ -68,6 +79,22 @@ class SentencePieceFile:
 
     def decode(self, ids: list[int]) -> str:
         return self._processor.decode(ids)
+
+    def raw(self, index: int) -> bytes | None:
+        """The bytes of text that a piece stands for, if text can produce it."""
+        p, piece = self._processor, self.piece(index)
+        if piece is None or p.is_control(index) or p.is_unknown(index):
+            return None
+        return _raw(piece, p.is_byte(index))
+
+    def encode_inside(self, parts: list[bytes]) -> list[np.ndarray]:
+        """`encode` for what stands inside a text; broken characters become byte pieces."""
+        return _encode_parts(parts, self._inside.encode_as_numpy, lambda p: _bytes(p, self.find))
+
+    @cached_property
+    def _inside(self) -> sentencepiece.SentencePieceProcessor:
+        data = _edited(self._processor.serialized_model_proto(), set(), False, whole=False)
+        return _sentencepiece(self._path, data)
 
 
 class JsonFile:
@@ -91,6 +118,12 @@ class JsonFile:
                 )
         self._tokenizer = tokenizer
         self._ids = {text: index for index, text in self.literal.items()}
+        self._added = {i: token["content"] for i, token in added.items() if i not in self.literal}
+        self._byte_level = any(part["type"] == "ByteLevel" for part in _before_model(tree))
+        self._byte_pieces = bool(tree["model"].get("byte_fallback"))
+        self.unk = tree["model"].get("unk_id")
+        if isinstance(unk := tree["model"].get("unk_token"), str):
+            self.unk = tokenizer.token_to_id(unk)
         self.rows = 1 + max(tokenizer.get_vocab(with_added_tokens=True).values(), default=-1)
         # Where nothing else says it: the first of the usual names that is a special token.
         self.ends = {
@@ -113,6 +146,52 @@ class JsonFile:
     def decode(self, ids: list[int]) -> str:
         return self._tokenizer.decode(ids, skip_special_tokens=False)
 
+    def raw(self, index: int) -> bytes | None:
+        """The bytes of text that a piece stands for, if text can produce it."""
+        if index in self.literal or index == self.unk:
+            return None
+        if index in self._added:
+            return self._added[index].encode()
+        piece = self._tokenizer.id_to_token(index)
+        if piece is None:
+            return None
+        if not self._byte_level:
+            return _raw(piece, self._byte_pieces)
+        written = _BYTE_OF.keys() >= set(piece)  # not so in a piece that only fills a place
+        return bytes(_BYTE_OF[character] for character in piece) if written else None
+
+    def encode_inside(self, parts: list[bytes]) -> list[np.ndarray]:
+        """`encode` for what stands inside a text; broken characters become byte pieces."""
+
+        def encode(texts: list[str]) -> list[np.ndarray]:
+            # A marker is where a space was: some pipelines drop spaces, none drops the marker.
+            marked = texts if self._byte_level else [t.replace(" ", _SPACE) for t in texts]
+            encodings = self._inside.encode_batch_fast(marked, add_special_tokens=False)
+            return [np.array(encoding.ids, np.int32) for encoding in encodings]
+
+        def broken(part: bytes) -> list[int]:
+            if not self._byte_level:
+                return _bytes(part, self._tokenizer.token_to_id)
+            text = "".join(_CHARACTER_OF[byte] for byte in part)
+            return [token.id for token in self._tokenizer.model.tokenize(text)]
+
+        return _encode_parts(parts, encode, broken)
+
+    @cached_property
+    def _inside(self) -> tokenizers.Tokenizer:
+        tree = json.loads(self._tokenizer.to_str())
+        for part in _before_model(tree):
+            if part["type"] == "Prepend":
+                part["prepend"] = ""
+            elif part["type"] == "Metaspace":
+                part["prepend_scheme"] = "never"
+                part.pop("add_prefix_space", None)
+            elif part["type"] == "ByteLevel" and "add_prefix_space" in part:
+                part["add_prefix_space"] = False
+        tokenizer = tokenizers.Tokenizer.from_str(json.dumps(tree, ensure_ascii=False))
+        tokenizer.encode_special_tokens = True
+        return tokenizer
+
 
 def _sentencepiece(path: Path, data: bytes) -> sentencepiece.SentencePieceProcessor:
     try:
@@ -124,7 +203,7 @@ def _sentencepiece(path: Path, data: bytes) -> sentencepiece.SentencePieceProces
     raise InputError(f"{path} is not a SentencePiece model: it is damaged or of another kind")
 
 
-def _edited(data: bytes, hidden: set[int], prefix_space: bool) -> bytes:
+def _edited(data: bytes, hidden: set[int], prefix_space: bool, whole: bool = True) -> bytes:
     from sentencepiece import sentencepiece_model_pb2 as pb2
 
     proto = pb2.ModelProto()  # type: ignore[attr-defined]
@@ -133,6 +212,8 @@ def _edited(data: bytes, hidden: set[int], prefix_space: bool) -> bytes:
         proto.pieces[index].type = proto.SentencePiece.CONTROL
     if not prefix_space:
         proto.normalizer_spec.add_dummy_prefix = False
+    if not whole:  # spaces at the ends of a part of a text belong to it
+        proto.normalizer_spec.remove_extra_whitespaces = False
     return proto.SerializeToString()
 
 
@@ -172,3 +253,53 @@ def _hide_special(
     if isinstance(model.get("unk_token"), str):
         model["unk_token"] = renamed.get(model["unk_token"], model["unk_token"])
     return literal
+
+
+def _before_model(tree: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """The normalizers and pre-tokenizers of a tokenizer.json, each by itself."""
+    todo = [tree.get("normalizer"), tree.get("pre_tokenizer")]
+    while todo:
+        part = todo.pop() or {}
+        todo += part.get("normalizers") or part.get("pretokenizers") or []
+        if "type" in part:
+            yield part
+
+
+def _raw(piece: str, byte_pieces: bool) -> bytes:
+    byte = _BYTE.fullmatch(piece) if byte_pieces else None
+    return bytes.fromhex(byte[1]) if byte else piece.replace(_SPACE, " ").encode()
+
+
+def _bytes(part: bytes, find: Callable[[str], int | None]) -> list[int]:
+    """The byte pieces of some bytes; nothing where one is missing."""
+    found = [find(f"<0x{byte:02X}>") for byte in part]
+    return [i for i in found if i is not None] if None not in found else []
+
+
+def _encode_parts(
+    parts: list[bytes],
+    encode: Callable[[list[str]], list[np.ndarray]],
+    broken: Callable[[bytes], list[int]],
+) -> list[np.ndarray]:
+    """Encodes what is text all at once, and the rest one by one."""
+    texts = {}
+    for i, part in enumerate(parts):
+        with contextlib.suppress(UnicodeDecodeError):
+            texts[i] = part.decode()
+    encoded = dict(zip(texts, encode(list(texts.values())), strict=True))
+    return [
+        encoded[i] if i in encoded else np.array(broken(part), np.int32)
+        for i, part in enumerate(parts)
+    ]
+
+
+def _byte_alphabet() -> dict[int, str]:
+    """The characters by which byte-level BPE writes bytes: printable ones as they are."""
+    kept = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    others = [byte for byte in range(256) if byte not in kept]
+    alphabet = {byte: chr(byte) for byte in kept}
+    return alphabet | {byte: chr(256 + i) for i, byte in enumerate(others)}
+
+
+_CHARACTER_OF = _byte_alphabet()
+_BYTE_OF = {character: byte for byte, character in _CHARACTER_OF.items()}

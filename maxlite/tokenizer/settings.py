@@ -1,12 +1,14 @@
 """What the small JSON files beside a tokenizer's model say about it."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from maxlite.errors import InputError
 
+Files = Mapping[str, Path | bytes]  # the files of a folder, or what they hold, by name
 _NAMED = tuple(f"{name}_token" for name in ("bos", "eos", "unk", "pad", "sep", "cls", "mask"))
 
 
@@ -24,14 +26,18 @@ class Settings:
     prefix_space: bool = True  # SentencePiece: whether a text gets a space before it
 
 
-def read_settings(folder: Path) -> Settings:
+def read_settings(files: Files, where: Path) -> Settings:
     """Reads the settings of a tokenizer folder; files that are missing say nothing.
+
+    Args:
+      files: those of the folder.
+      where: the folder, for messages.
 
     Raises:
       InputError: a file is not the JSON it should be, or two files contradict each other.
     """
-    config = read_json(folder / "tokenizer_config.json")
-    tokens_map = read_json(folder / "special_tokens_map.json")
+    config = read_json(files, "tokenizer_config.json", where)
+    tokens_map = read_json(files, "special_tokens_map.json", where)
     settings = Settings(prefix_space=config.get("add_prefix_space") is not False)
     for file in (config, tokens_map):
         for key in _NAMED:
@@ -46,15 +52,16 @@ def read_settings(folder: Path) -> Settings:
             for token in more.values() if isinstance(more, dict) else more:
                 settings.special.add(_content(token) or "")
     settings.special.discard("")
-    _read_added(folder, config, settings)
+    added = read_json(files, "added_tokens.json", where)
+    _read_added(where, added, config, settings)
     return settings
 
 
-def read_model_ends(folder: Path) -> dict[str, int]:
+def read_model_ends(files: Files, where: Path) -> dict[str, int]:
     """The ids of BOS and EOS that the model's own config names, for folders that say no more."""
     ends: dict[str, int] = {}
     for name in ("config.json", "generation_config.json"):
-        file = read_json(folder / name)
+        file = read_json(files, name, where)
         for key in ("bos", "eos"):
             value = file.get(f"{key}_token_id")
             value = value[0] if isinstance(value, list) and value else value
@@ -63,16 +70,15 @@ def read_model_ends(folder: Path) -> dict[str, int]:
     return ends
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def read_json(files: Files, name: str, where: Path) -> dict[str, Any]:
     """The object a JSON file holds; an empty one if there is no such file."""
-    if not path.is_file():
-        return {}
+    file = files.get(name, b"{}")
     try:
-        value = json.loads(path.read_bytes())
+        value = json.loads(file if isinstance(file, bytes) else file.read_bytes())
     except (ValueError, OSError) as error:
-        raise InputError(f"{path} cannot be read as JSON: {error}") from None
+        raise InputError(f"{where / name} cannot be read as JSON: {error}") from None
     if not isinstance(value, dict):
-        raise InputError(f"{path} must hold a JSON object")
+        raise InputError(f"{where / name} must hold a JSON object")
     return value
 
 
@@ -81,12 +87,14 @@ def _content(token: Any) -> str | None:
     return text if isinstance(text, str) else None
 
 
-def _read_added(folder: Path, config: dict[str, Any], settings: Settings) -> None:
-    path = folder / "added_tokens.json"
+def _read_added(
+    where: Path, added: dict[str, Any], config: dict[str, Any], settings: Settings
+) -> None:
+    path = where / "added_tokens.json"
     pairs: list[tuple[Any, Any, bool, Path]] = [
-        (value, text, False, path) for text, value in read_json(path).items()
+        (value, text, False, path) for text, value in added.items()
     ]
-    path = folder / "tokenizer_config.json"
+    path = where / "tokenizer_config.json"
     for key, token in (config.get("added_tokens_decoder") or {}).items():
         special = isinstance(token, dict) and bool(token.get("special"))
         pairs.append((key, _content(token), special, path))

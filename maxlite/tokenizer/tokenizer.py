@@ -8,7 +8,8 @@ characters, and BOS and EOS are placed by whoever builds sequences, never here.
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from fnmatch import fnmatch
 from itertools import groupby
 from pathlib import Path
 
@@ -16,7 +17,7 @@ import numpy as np
 
 from maxlite.errors import InputError
 from maxlite.tokenizer.backends import Backend, JsonFile, SentencePieceFile
-from maxlite.tokenizer.settings import Settings, read_model_ends, read_settings
+from maxlite.tokenizer.settings import Files, Settings, read_model_ends, read_settings
 
 _STANDARD = ("tokenizer.json", "tokenizer.model")
 _COMPANIONS = (
@@ -42,8 +43,7 @@ class Tokenizer:
 
     def __init__(self, path: Path, data: bytes, settings: Settings, model_ends: dict[str, int]):
         self.path = path
-        # A lone file gets the name under which a folder's tokenizer is looked for.
-        self.files = {"tokenizer" + path.suffix: path}
+        self.files: Files = {}
         prefix_space = settings.prefix_space or path.suffix == ".json"  # which says it itself
         self._backend: Backend
         if path.suffix == ".json":
@@ -78,6 +78,22 @@ class Tokenizer:
         """Encodes one text; an int32 array [T]."""
         return self.encode([text])[0]
 
+    def encode_inside(self, parts: Sequence[bytes]) -> list[np.ndarray]:
+        """Encodes parts of texts as they are inside one: no space is put before them.
+
+        Args:
+          parts: UTF-8, which need not begin or end with a whole character.
+
+        Returns:
+          One int32 array [T] per part; empty where this tokenizer cannot write the part.
+        """
+        try:
+            encoded = self._backend.encode_inside(list(parts))
+        except Exception as error:
+            raise InputError(f"{self.path} cannot encode some text: {error}") from error
+        unk = self._backend.unk
+        return [ids[:0] if unk is not None and (ids == unk).any() else ids for ids in encoded]
+
     def decode(self, ids: Iterable[int], skip_special: bool = False) -> str:
         """The text that ids stand for.
 
@@ -106,6 +122,10 @@ class Tokenizer:
     def piece(self, index: int) -> str:
         """The piece an id stands for, as the tokenizer's file writes it; "" if there is none."""
         return self._literal.get(index) or self._backend.piece(index) or ""
+
+    def raw(self, index: int) -> bytes | None:
+        """The bytes of text an id stands for; None if text never produces it (special tokens)."""
+        return None if index in self._literal else self._backend.raw(index)
 
     def find(self, piece: str) -> int | None:
         """The id of a piece, None if there is no such piece."""
@@ -149,36 +169,54 @@ class Tokenizer:
         return None
 
 
-def load_tokenizer(path: str | os.PathLike[str]) -> Tokenizer:
+def load_tokenizer(source: str | os.PathLike[str] | Files) -> Tokenizer:
     """Loads a tokenizer.
 
     Args:
-      path: a folder (tokenizer.json is preferred, then tokenizer.model, then the only *.model), or
-        one .json or .model file. The settings beside a file count if it has a standard name.
+      source: a folder (tokenizer.json is preferred, then tokenizer.model, then the only *.model),
+        one .json or .model file, or the files of a folder that is not there yet. The settings
+        beside a file count if it has a standard name.
 
     Raises:
       InputError: nothing there, a damaged file, or files that contradict each other.
     """
-    given = Path(path).expanduser()
-    file = _model_file(given) if given.is_dir() else given
-    if not file.is_file():
+    if isinstance(source, Mapping):
+        name = _main(source, "the model")
+        file = source[name]
+        return _loaded(name, source, file.parent if isinstance(file, Path) else Path())
+    given = Path(source).expanduser()
+    if given.is_dir():
+        files = _in(given)
+        return _loaded(_main(files, str(given)), files, given)
+    if not given.is_file():
         raise InputError(f"there is no tokenizer at {given}; name a folder or a file")
-    if file.suffix not in (".json", ".model"):
-        raise InputError(f"{file} is not a tokenizer; name a folder, a .json or a .model file")
-    settings, ends = Settings(), {}
-    if given.is_dir() or file.name in _STANDARD:
-        settings, ends = read_settings(file.parent), read_model_ends(file.parent)
+    if given.suffix not in (".json", ".model"):
+        raise InputError(f"{given} is not a tokenizer; name a folder, a .json or a .model file")
+    if given.name not in _STANDARD:
+        # A lone file gets the name under which a folder's tokenizer is looked for.
+        return _loaded(
+            "tokenizer" + given.suffix, {"tokenizer" + given.suffix: given}, given.parent
+        )
+    # Of two forms only the one that is read counts, or a copy would differ.
+    others = {n: f for n, f in _in(given.parent).items() if n not in _STANDARD}
+    return _loaded(given.name, {given.name: given, **others}, given.parent)
+
+
+def _in(folder: Path) -> dict[str, Path]:
+    return {path.name: path for path in sorted(folder.iterdir()) if path.is_file()}
+
+
+def _loaded(name: str, files: Files, where: Path) -> Tokenizer:
+    file = files[name]
+    path = where / name if isinstance(file, bytes) else file
     try:
-        data = file.read_bytes()
+        data = file if isinstance(file, bytes) else file.read_bytes()
     except OSError as error:
-        raise InputError(f"{file} cannot be read: {error.strerror}") from None
-    tokenizer = Tokenizer(file, data, settings, ends)
-    if given.is_dir() or file.name in _STANDARD:
-        beside = {f.name: f for pattern in _COMPANIONS for f in sorted(file.parent.glob(pattern))}
-        for name in _STANDARD:  # of two forms only the one that was read, or a copy would differ
-            if given.is_file() and name != file.name:
-                beside.pop(name, None)
-        tokenizer.files = {file.name: file} | {n: f for n, f in beside.items() if f.is_file()}
+        raise InputError(f"{path} cannot be read: {error.strerror}") from None
+    settings, ends = read_settings(files, where), read_model_ends(files, where)
+    tokenizer = Tokenizer(path, data, settings, ends)
+    beside = {n: f for n, f in files.items() if any(fnmatch(n, own) for own in _COMPANIONS)}
+    tokenizer.files = {name: file} | beside
     return tokenizer
 
 
@@ -197,17 +235,18 @@ def check_rows(has_rows: Tokenizer, rows: int, where: str = "the model") -> None
         )
 
 
-def _model_file(folder: Path) -> Path:
+def _main(files: Files, where: str) -> str:
+    """The name of the model file among those of a folder."""
     for name in _STANDARD:
-        if (folder / name).is_file():
-            return folder / name
-    models = sorted(folder.glob("*.model"))
+        if name in files:
+            return name
+    models = sorted(name for name in files if name.endswith(".model"))
     if len(models) == 1:
         return models[0]
     if models:
-        names = ", ".join(model.name for model in models)
-        raise InputError(f"{folder} has several *.model files ({names}); name the one to use")
+        names = ", ".join(models)
+        raise InputError(f"{where} has several *.model files ({names}); name the one to use")
     raise InputError(
-        f"{folder} has no tokenizer.json and no SentencePiece *.model; add one of them (the "
+        f"{where} has no tokenizer.json and no SentencePiece *.model; add one of them (the "
         "transformers library writes tokenizer.json with tokenizer.save_pretrained)"
     )

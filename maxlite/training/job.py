@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fnmatch
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from maxlite.console import human, say
 from maxlite.data.corpus import Corpus, load_corpus
 from maxlite.errors import InputError
 from maxlite.hf import names
+from maxlite.hf.folder import without_tokenizer
 from maxlite.model import llama
 from maxlite.model.flops import flops_per_token
 from maxlite.state import checkpoint, rules
@@ -112,9 +112,9 @@ def prepare(config: Config) -> Job:
         source = open_model(config.model, init=config.init)
         if config.data.tokenizer:
             tokenizer = load_tokenizer(config.data.tokenizer)
-            source.files = {**_without_tokenizer(source.files), **tokenizer.files}
+            source.files = {**without_tokenizer(source.files), **tokenizer.files}
         else:
-            tokenizer = load_tokenizer(source.tokenizer_path)
+            tokenizer = load_tokenizer(source.files)
     elif config.data.tokenizer:
         tokenizer = load_tokenizer(config.data.tokenizer)
         source = random_model(config.architecture, tokenizer, config.seed)
@@ -192,18 +192,6 @@ def _resumable(run: RunFolder, config: Config) -> tuple[int, Mapping[int, str]]:
         )
     check_same(run, config, max(found, 0))
     return found, problems
-
-
-_NOT_OF_TOKENIZER = ("config.json", "generation_config.json", "maxlite.json", "LICENSE*", "NOTICE*")
-
-
-def _without_tokenizer(files: Mapping[str, bytes | Path]) -> dict[str, bytes | Path]:
-    """A model's companion files without those of its tokenizer."""
-    return {
-        name: path
-        for name, path in files.items()
-        if any(fnmatch.fnmatch(name, kept) for kept in _NOT_OF_TOKENIZER)
-    }
 
 
 def summary(job: Job) -> str:

@@ -33,7 +33,6 @@ def test_a_folder(tiny_folder):
     assert source.architecture == open_folder(folder).architecture
     assert source.shapes == llama.shapes(source.architecture)
     assert {"config.json", "tokenizer.model", "tokenizer.json"} <= source.files.keys()
-    assert source.tokenizer_path == folder
 
 
 def test_a_run_opens_as_its_folder_did(tiny_folder, tmp_path):

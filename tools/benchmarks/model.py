@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from pathlib import Path
 
@@ -10,7 +11,9 @@ import numpy as np
 
 from maxlite.config import Architecture
 from maxlite.hf import config_json, json_values, names, writer
+from maxlite.hf.folder import open_folder
 
+_LETTERS = "▁abcdefghijklmnopqrstuvwxyz"
 _POOL = 1 << 23  # values; odd-sized tensors take it from other places, so that no two are alike
 
 
@@ -58,3 +61,31 @@ def write(folder: Path, nbytes: int) -> None:
         read=read,
         max_shard_size=10**9,
     )
+
+
+def write_tokenizers(folder: Path, extended: Path) -> None:
+    """Writes a SentencePiece tokenizer into a model folder, and one that extends it by 28 %.
+
+    Its pieces are the bytes and made-up words; a new piece is two old ones together.
+    """
+    from sentencepiece import sentencepiece_model_pb2 as pb2
+
+    rows = open_folder(folder).architecture.vocab_size
+    proto = pb2.ModelProto()
+    proto.trainer_spec.model_type = proto.trainer_spec.BPE
+    proto.trainer_spec.byte_fallback = True
+    proto.normalizer_spec.name = "identity"
+    proto.normalizer_spec.remove_extra_whitespaces = False
+    kinds = proto.SentencePiece
+    special = [("<unk>", kinds.UNKNOWN), ("<s>", kinds.CONTROL), ("</s>", kinds.CONTROL)]
+    special += [(f"<0x{i:02X}>", kinds.BYTE) for i in range(256)]
+    words = ("".join(w) for n in (1, 2, 3, 4) for w in itertools.product(_LETTERS, repeat=n))
+    old = list(itertools.islice(words, rows - len(special)))
+    for text, kind in [*special, *((word, kinds.NORMAL) for word in old)]:
+        proto.pieces.add(piece=text, score=-float(len(proto.pieces)), type=kind)
+    (folder / "tokenizer.model").write_bytes(proto.SerializeToString())
+    for i in range(rows * 28 // 100):
+        text = old[-1 - i] + old[i % len(_LETTERS)]
+        proto.pieces.add(piece=text, score=-float(len(proto.pieces)), type=kinds.NORMAL)
+    extended.mkdir()
+    (extended / "tokenizer.model").write_bytes(proto.SerializeToString())
