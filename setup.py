@@ -27,6 +27,7 @@ RUNTIME = [
     "transformers>=5.0",
 ]
 TEST = [
+    "matplotlib>=3.9",  # what --plot draws is tested, too
     "mergekit==0.1.5",
     "mypy>=2.4",
     "peft>=0.21",

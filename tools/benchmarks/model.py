@@ -18,16 +18,24 @@ _POOL = 1 << 23  # values; odd-sized tensors take it from other places, so that 
 
 
 def architecture(nbytes: int) -> Architecture:
-    """A shape like TinyLlama's whose bfloat16 weights take at least `nbytes`, by its depth."""
-    width = 2048 if nbytes >= 10**9 else 256
+    """A shape whose bfloat16 weights take at least `nbytes`, by its depth.
+
+    Its layers are like Mistral-7B's from 10 GB on (14.48 GB are its 32), like TinyLlama's from 1 GB
+    on, and small below.
+    """
+    width, ffn, heads, kv = 256, 704, 4, 4
+    if nbytes >= 10**9:
+        width, ffn, heads = 2048, 5632, 32
+    if nbytes >= 10**10:
+        width, ffn, kv = 4096, 14336, 8
     arch = Architecture(
         model_type="llama",
-        vocab_size=32000 if width == 2048 else 2000,
+        vocab_size=32000 if nbytes >= 10**9 else 2000,
         hidden_size=width,
-        intermediate_size=width * 11 // 4,
+        intermediate_size=ffn,
         num_hidden_layers=1,
-        num_attention_heads=width // 64,
-        num_key_value_heads=4,
+        num_attention_heads=heads,
+        num_key_value_heads=kv,
         max_position_embeddings=2048,
         bos_token_id=1,
         eos_token_id=2,

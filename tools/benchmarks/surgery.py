@@ -1,12 +1,13 @@
 """`benchmark surgery`: rebuilding a model folder beside copying the result with `cp`.
 
 Ours is the whole command, from the interpreter's start to the last fsync. `cp` does not wait for
-the disk; the second figure for it does (`sync` on its files). Source and copy are in the page cache
-where they fit, for ours and for `cp` alike.
+the disk; the second figure for it does (`sync` on its files). Neither finds its source in the page
+cache, whatever fits there.
 """
 
 from __future__ import annotations
 
+import os
 import shutil
 import statistics
 import subprocess
@@ -110,19 +111,23 @@ def _round(
     """Seconds of ours, of cp and of cp with sync; MiB of ours; GB of the output."""
     out, copy = scratch / "out", scratch / "copy"
     command = [sys.executable, "-m", f"tools.{tool}", f"--model={folder}", f"--out={out}"]
-    ours, peak = _timed([*command, *arguments])
+    ours, peak = _timed([*command, *arguments], folder)
     size = _gigabytes(out)
-    peer, _ = _timed(["cp", "-r", str(out), str(copy)])
+    peer, _ = _timed(["cp", "-r", str(out), str(copy)], out)
     shutil.rmtree(copy)
-    synced, _ = _timed(["sh", "-c", 'cp -r "$0" "$1" && sync "$1"/*', str(out), str(copy)])
+    copy_and_sync = 'cp -r "$0" "$1" && sync "$1"/*'
+    synced, _ = _timed(["sh", "-c", copy_and_sync, str(out), str(copy)], out)
     shutil.rmtree(copy)
     shutil.rmtree(out)
     return ours, peer, synced, peak, size
 
 
-def _timed(command: list[str]) -> tuple[float, float]:
-    """How long a command took in seconds, and its most anonymous memory in MiB."""
+def _timed(command: list[str], source: Path) -> tuple[float, float]:
+    """How long a command that reads `source` took in seconds, and its most anonymous MiB."""
     subprocess.run(["sync"], check=True)  # what was written before is no part of it
+    for file in source.glob("*.safetensors"):
+        with file.open("rb") as opened:
+            os.posix_fadvise(opened.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
     with tempfile.TemporaryFile("w+") as errors:
         began = time.monotonic()
         running = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=errors)
