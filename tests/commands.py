@@ -45,6 +45,7 @@ def call(module: str, *arguments: Any) -> Outcome:
     """`python -m module arguments` inside this process, on its devices."""
     out, err, argv = io.StringIO(), io.StringIO(), sys.argv
     sys.argv = [module, *map(str, arguments)]
+    sys.modules.pop(module, None)  # runpy warns of a program that was imported before
     status: Any = 0
     try:
         with (

@@ -22,6 +22,9 @@ from commands import (
     strike,
 )
 
+from maxlite.hf.folder import open_folder
+from maxlite.state.host import open_lazy
+
 STEPS = 20
 STAGE = """
 from maxlite.config import Checkpoint, Config, Data, Eval, Log, Optimizer, Source
@@ -158,6 +161,9 @@ def test_two_processes_stop_at_the_same_step_and_go_on(desk, two_processes):
     assert status(name)["status"] == "finished"
     assert metrics(name) == metrics(two_processes)  # bit for bit: the layout is the same
     assert json.loads((desk / "better" / "config.json").read_text())["vocab_size"] == 400
+    model = open_lazy(str(name))  # in the pieces that the two have written
+    for key, stored in open_folder(desk / "better").tensors.items():
+        assert model.tensors[key].read().tobytes() == stored.read().tobytes()
 
 
 def test_every_layout_reads_the_same_tokens(desk):

@@ -331,7 +331,8 @@ def test_a_run_is_the_model_of_the_next_stage(desk, here_undisturbed):
         k: v for k, v in second.items() if k != "step"
     }  # the weights are handed on in float32, not rounded to the source's bfloat16
     note = json.loads((desk / "second-better" / "maxlite.json").read_text())
-    assert [entry["tool"] for entry in note["history"]] == ["train"]
+    assert [entry["tool"] for entry in note["history"]] == ["train", "train"]
+    assert [entry["arguments"]["step"] for entry in note["history"]] == [30, 2]
 
 
 def test_pretraining_from_random_weights_exports_a_model(desk, tiny_tokenizer, tmp_path):

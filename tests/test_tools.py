@@ -4,16 +4,20 @@ import fcntl
 import json
 import os
 import shutil
+import signal
 from pathlib import Path
 
 import pytest
 from commands import call, run, snapshot, status
 from safetensors.numpy import load_file
 
+from maxlite.generate import Generator
+
 TOOLS = {
     "import_hf": ["--model", "--out"],
     "export_hf": ["--run", "--out", "--step", "--dtype", "--max_shard_size"],
-    "generate": ["--model", "--prompt", "--max_new_tokens", "--temperature", "--top_p", "--seed"],
+    "generate": ["--model", "--prompt", "--max_new_tokens", "--temperature", "--top_p", "--seed"]
+    + ["--count", "--batch_size", "--out"],
     "evaluate": ["--model", "--text"],
 }
 SHARED = ["--json", "--[no]overwrite", "--[no]dry_run"]
@@ -234,6 +238,91 @@ def test_generation_within_the_context(desk, unchanged):
     assert "128" in sentence and "--max_new_tokens" in sentence
     assert "temperature" in call(*arguments, "--temperature=-1").sentence
     assert "top_p" in call(*arguments, "--top_p=0").sentence
+
+
+WARM = ["--prompt=the cat", "--max_new_tokens=12", "--temperature=1.5"]
+
+
+def test_many_texts_are_those_of_their_seeds_and_training_reads_them(desk, unchanged, tmp_path):
+    samples, figures = tmp_path / "samples.jsonl", tmp_path / "figures.json"
+    arguments = ["tools.generate", f"--model={desk}/model", *WARM, "--seed=3", f"--out={samples}"]
+    outcome = call(*arguments, "--count=5", "--batch_size=2", f"--json={figures}")
+    assert outcome.status == 0 and outcome.out == "", outcome.err
+    records = [json.loads(line) for line in samples.read_text(encoding="utf-8").splitlines()]
+    alone = [generated(desk, *WARM, f"--seed={3 + i}") for i in range(5)]
+    assert [record["text"] for record in records] == [one["text"] for one in alone]
+    assert len({one["text"] for one in alone}) == 5
+    found = json.loads(figures.read_text())
+    assert found["texts"] == 5 and found["prompt_tokens"] == alone[0]["prompt_tokens"]
+    assert found["new_tokens"] == sum(one["new_tokens"] for one in alone)
+
+    stage = [f"--config.model={desk}/model", f"--config.data.train={samples}", "--config.steps=1"]
+    stage += ["--config.seq_len=8", "--config.batch_size=8", f"--config.out={tmp_path}/run"]
+    outcome = call("maxlite.train", "--config=continue.py", *stage, "--dry_run")
+    assert outcome.status == 0 and "5 documents" in outcome.err, outcome.err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["figures.json", "samples.jsonl"]
+
+
+def test_how_many_at_a_time_does_not_matter(desk, unchanged, tmp_path):
+    arguments = ["tools.generate", f"--model={desk}/model", *WARM, "--count=4"]
+    for size in (3, 9):
+        outcome = call(*arguments, f"--batch_size={size}", f"--out={tmp_path}/{size}.jsonl")
+        assert outcome.status == 0, outcome.err
+    assert len(set(snapshot(tmp_path).values())) == 1
+
+
+def test_one_text_may_go_to_a_file_too(desk, unchanged, tmp_path):
+    greedy = ["--prompt=the cat", "--max_new_tokens=12"]
+    outcome = call("tools.generate", f"--model={desk}/model", *greedy, f"--out={tmp_path}/x.jsonl")
+    assert outcome.status == 0 and outcome.out == "", outcome.err
+    text = generated(desk, *greedy)["text"]
+    assert (tmp_path / "x.jsonl").read_text("utf-8") == (
+        json.dumps({"text": text}, ensure_ascii=False) + "\n"
+    )
+
+
+def test_many_texts_that_cannot_be_written_are_not_sampled(desk, unchanged, tmp_path):
+    (tmp_path / "mine.jsonl").write_text("mine")
+    before = snapshot(tmp_path)
+    arguments = ["tools.generate", f"--model={desk}/model", *WARM]
+    for more, words in (
+        (["--count=3"], ["--count=3", "--out"]),
+        (
+            ["--count=3", "--temperature=0", f"--out={tmp_path}/x.jsonl"],
+            ["greedy", "--temperature"],
+        ),
+        (["--count=3", f"--out={tmp_path}/mine.jsonl"], [f"{tmp_path}/mine.jsonl", "--overwrite"]),
+        (["--count=3", f"--out={tmp_path}/x.txt"], [f"{tmp_path}/x.txt", ".jsonl"]),
+        (["--count=3", f"--out={tmp_path}/no/x.jsonl"], ["/no/x.jsonl", "folder that exists"]),
+        (["--count=0", f"--out={tmp_path}/x.jsonl"], ["--count"]),
+        (["--count=3", "--batch_size=0", f"--out={tmp_path}/x.jsonl"], ["--batch_size"]),
+        (["--count=3", "--top_p=0", f"--out={tmp_path}/x.jsonl"], ["top_p"]),
+        (["--count=3", "--max_new_tokens=128", f"--out={tmp_path}/x.jsonl"], ["128", "context"]),
+    ):
+        sentence = call(*arguments, *more).sentence
+        assert all(word in sentence for word in words), sentence
+    outcome = call(*arguments, "--count=3", f"--out={tmp_path}/x.jsonl", "--dry_run")
+    assert outcome.status == 0, outcome.err
+    assert snapshot(tmp_path) == before
+    outcome = call(*arguments, "--count=2", f"--out={tmp_path}/mine.jsonl", "--overwrite")
+    assert outcome.status == 0, outcome.err
+    assert len((tmp_path / "mine.jsonl").read_text("utf-8").splitlines()) == 2
+
+
+def test_sampling_that_is_stopped_leaves_no_file(desk, unchanged, tmp_path, monkeypatch):
+    original, calls = Generator.several, []
+
+    def struck(*arguments, **settings):
+        calls.append(settings["seeds"])
+        if len(calls) == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return original(*arguments, **settings)
+
+    monkeypatch.setattr(Generator, "several", struck)
+    arguments = [*WARM, "--count=6", "--batch_size=2", f"--out={tmp_path}/x.jsonl"]
+    outcome = call("tools.generate", f"--model={desk}/model", *arguments)
+    assert outcome.status == 143 and outcome.err.endswith("maxlite: terminated\n")
+    assert calls == [[0, 1], [2, 3]] and not list(tmp_path.iterdir())
 
 
 # --- evaluate ------------------------------------------------------------------------------------

@@ -43,16 +43,12 @@ def main():
         return None
     if ready.step < 0:
         raise InputError(f"{run.path} has no checkpoint to export")
-    notes = None
-    if run.description.get("kind") != "import":
-        notes = export.notes(run, ready.step, ready.source.metadata)
     with ready.on_mesh():
         export.write(
             out,
             ready.source,
             ready.params,
             dtype=FLAGS.dtype,
-            notes=notes,
             max_shard_size=FLAGS.max_shard_size,
             overwrite=FLAGS.overwrite,
         )

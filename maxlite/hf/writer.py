@@ -124,9 +124,13 @@ def check_room(
     free = shutil.disk_usage(parent).free
     if need > free:
         raise InputError(
-            f"{out} needs {need / 1e9:,.1f} GB and its disk has {free / 1e9:,.1f} GB free: make"
-            " room, or choose a place on another disk"
+            f"{out} needs {_told(need)} and its disk has {_told(free)} free: make room, or choose a"
+            " place on another disk"
         )
+
+
+def _told(count: int) -> str:
+    return f"{count / 1e9:,.1f} GB" if count >= 1e9 else f"{count / 1e6:,.2f} MB"
 
 
 def _size(file: Path | bytes) -> int:
@@ -191,8 +195,12 @@ def _locked(folder: Path) -> Iterator[bool]:
 
 
 def _remove_leftovers(target: Path) -> None:
-    """Removes the temporary folders of processes that were killed while they wrote `target`."""
-    name = re.compile(re.escape(target.name) + r"\.tmp-[0-9a-f]{8}")
+    """Removes the folders of processes that were killed while they wrote or replaced `target`.
+
+    What they had moved aside to replace it stays while there is no `target`.
+    """
+    replaced = "(-old)?" if target.exists() else ""
+    name = re.compile(re.escape(target.name) + r"\.tmp-[0-9a-f]{8}" + replaced)
     for folder in target.parent.glob("*.tmp-*"):
         if name.fullmatch(folder.name) and folder.is_dir():
             with _locked(folder) as abandoned:
@@ -221,13 +229,16 @@ def _rename(temporary: Path, target: Path, overwrite: bool) -> None:
         os.rename(temporary, target)
         return
     old = target.with_name(f"{temporary.name}-old")
-    os.rename(target, old)
     try:
+        os.rename(target, old)
         os.rename(temporary, target)
-    except OSError:
-        os.rename(old, target)
+    except BaseException:  # a signal may come between the two, too
+        if not target.exists():
+            os.rename(old, target)
         raise
-    shutil.rmtree(old, ignore_errors=True)
+    finally:
+        if target.exists():
+            shutil.rmtree(old, ignore_errors=True)
 
 
 def write_weights(

@@ -92,14 +92,7 @@ class Checkpoints:
             self.folder.mkdir(parents=True, exist_ok=True)
         self._remove_partial()
         barrier("maxlite_checkpoint_folder")
-        options = ocp.CheckpointManagerOptions(
-            max_to_keep=None,  # retention is ours: orbax would delete before we have verified
-            enable_async_checkpointing=True,
-        )
-        # Compressing gains little on weights and would hold a second copy of all of them.
-        tree = ocp.PyTreeCheckpointHandler(use_compression=False)
-        handlers = {"params": tree, "rest": tree, "meta": ocp.JsonCheckpointHandler()}
-        self._manager = ocp.CheckpointManager(self.folder, options=options, item_handlers=handlers)
+        self._manager: ocp.CheckpointManager | None = None
 
     def save(
         self, step: int, params: Mapping[str, jax.Array], rest: Any, meta: Mapping[str, Any]
@@ -117,6 +110,7 @@ class Checkpoints:
             if tree
         }
         try:
+            self._manager = self._manager or self._make_manager(items)
             self._manager.save(
                 step,
                 args=ocp.args.Composite(meta=ocp.args.JsonSave(dict(meta)), **trees),
@@ -126,6 +120,20 @@ class Checkpoints:
             raise self._failure(step, e) from e
         self._thread = threading.Thread(target=self._finish, args=(step,), daemon=True)
         self._thread.start()
+
+    def _make_manager(self, items: Any) -> ocp.CheckpointManager:
+        """Orbax's part of the work, fit for arrays like `items`."""
+        options = ocp.CheckpointManagerOptions(
+            max_to_keep=None,  # retention is ours: orbax would delete before we have verified
+            enable_async_checkpointing=True,
+        )
+        # Cutting an array into layers copies it, so only one is in the works at a time; compressing
+        # gains little on weights and would hold a second copy of all of them.
+        shards = (shard for x in jax.tree.leaves(items) for shard in x.addressable_shards)
+        room = max(shard.data.nbytes for shard in shards) + (1 << 20)
+        tree = ocp.PyTreeCheckpointHandler(use_compression=False, save_concurrent_gb=room / 1e9)
+        handlers = {"params": tree, "rest": tree, "meta": ocp.JsonCheckpointHandler()}
+        return ocp.CheckpointManager(self.folder, options=options, item_handlers=handlers)
 
     def wait(self) -> None:
         """Waits until the save under way is written and verified; raises what went wrong."""
@@ -146,7 +154,8 @@ class Checkpoints:
             self.wait()
         finally:
             with contextlib.suppress(Exception):  # orbax tells again what `wait` has told
-                self._manager.close()
+                if self._manager:
+                    self._manager.close()
 
     def _remove_partial(self) -> None:
         """Removes what orbax had begun and not committed."""
@@ -168,6 +177,7 @@ class Checkpoints:
         index, count = jax.process_index(), jax.process_count()
         step_folder = self.folder / str(step)
         try:
+            assert self._manager
             self._manager.wait_until_finished()
             _poll(step_folder.is_dir, f"checkpoint {step} was not committed")
             write_manifest(step_folder, index, count)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,9 +12,7 @@ import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
 from maxlite.console import bytes_bar
-from maxlite.hf import config_json, metadata, names, writer
-from maxlite.state import run as run_lib
-from maxlite.state.run import RunFolder
+from maxlite.hf import config_json, names, writer
 from maxlite.state.source import ModelSource
 
 
@@ -85,35 +81,3 @@ def _reader(params: Mapping[str, jax.Array]) -> Callable[[str], np.ndarray]:
         return np.asarray(gather(x) if layer is None else pick(x, np.int32(layer)))
 
     return read
-
-
-def signature(run: RunFolder, step: int) -> str:
-    """Names one step of one training: the same for a run and its repetition elsewhere."""
-    config = run_lib.essence(run.description["config"])
-    content = json.dumps([config, run.description["order"], step], sort_keys=True)
-    return hashlib.sha256(content.encode()).hexdigest()
-
-
-def notes(run: RunFolder, step: int, before: Mapping[str, Any]) -> dict[str, Any]:
-    """What maxlite.json says of a model exported from a run.
-
-    Args:
-      run: the run.
-      step: the step exported.
-      before: maxlite.json of the model that the run began with.
-    """
-    config = run.description["config"]
-    keys = ("model", "steps", "batch_size", "seq_len", "seed", "train")
-    arguments = {key: config[key] for key in keys} | {
-        "step": step,
-        "learning_rate": config["optimizer"]["learning_rate"],
-        "order": run.description["order"],
-    }
-    origin = {"model": config["model"], "step": step, "signature": signature(run, step)}
-    return metadata.noted({**before, "origin": origin}, "train", arguments)
-
-
-def is_from(folder: Path, run: RunFolder, step: int) -> bool:
-    """Whether a folder is the export of this step of this run."""
-    found = metadata.read(folder).get("origin", {})
-    return bool(found.get("signature") == signature(run, step))

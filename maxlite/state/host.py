@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ import tensorstore as ts
 from maxlite.hf import config_json, json_values, metadata, names
 from maxlite.hf.folder import CONFIG, LazyModel, open_folder, resolve
 from maxlite.hf.lazy import FileTensor, LazyArray
-from maxlite.state import manifest
+from maxlite.state import manifest, origin
 from maxlite.state.run import RunFolder, is_run
 
 
@@ -61,12 +62,14 @@ def open_lazy(model: str, step: int = -1) -> LazyModel:
 def run_model(run: RunFolder, step: int = -1) -> LazyModel:
     """The model of a run at a verified step; -1: without tensors.
 
-    Its tensors have the dtypes that they train in and are written in those of the run's source.
+    Its tensors have the dtypes that they train in and are written in those of the run's source; its
+    metadata tells of the training.
     """
     file = run.model / CONFIG
     config = json_values.parse(file.read_bytes(), str(file))
     arch = config_json.architecture(config, str(file))
     note = metadata.read(run.model)
+    note = origin.notes(run, step, note) if step >= 0 else note
     arch.base_rows = metadata.base_rows(note, arch.vocab_size, str(run.model / metadata.NAME))
     files = {
         p.relative_to(run.model).as_posix(): p
@@ -85,9 +88,17 @@ def run_model(run: RunFolder, step: int = -1) -> LazyModel:
 
 
 def _stores(folder: Path, wanted: dict[str, tuple[int, ...]]) -> dict[str, ts.TensorStore]:
-    base = {"driver": "ocdbt", "base": f"file://{folder.absolute()}/"}
+    files = {"driver": "file", "path": f"{folder.absolute()}/"}  # a URL could not name every folder
+    base = {"driver": "ocdbt", "base": files}
+    # A table is read a few rows at a time, each time as a whole, so one table is kept in memory.
+    table = 4 * math.prod(wanted[names.EMBEDDING])
+    kept = ts.Context({"cache_pool": {"total_bytes_limit": table + (1 << 20)}})
     opening = {
-        name: ts.open({"driver": "zarr", "kvstore": {**base, "path": name}}, read=True)
+        name: ts.open(
+            {"driver": "zarr", "kvstore": {**base, "path": name}, "recheck_cached_data": False},
+            read=True,
+            context=None if name.startswith(names.LAYERS) else kept,
+        )
         for name in wanted
     }
     return {name: future.result() for name, future in opening.items()}

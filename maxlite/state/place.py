@@ -17,7 +17,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from maxlite.errors import InputError
 from maxlite.hf import names
-from maxlite.hf.lazy import LazyArray
+from maxlite.hf.lazy import LazyArray, row_blocks
 
 
 def _shard(
@@ -31,7 +31,10 @@ def _shard(
     size = tuple(len(range(*s.indices(n))) for s, n in zip(index, shape, strict=True))
     buffer = np.empty(size, dtype)
     if name in tensors:
-        buffer[...] = tensors[name].read(index)
+        first = index[0].indices(shape[0])[0]
+        for start, stop in row_blocks(size):  # what is computed is there twice until it is copied
+            rows = slice(first + start, first + stop)
+            buffer[start:stop] = tensors[name].read((rows, *index[1:]))
         return buffer
     for at, layer in enumerate(range(*index[0].indices(shape[0]))):
         buffer[at] = tensors[names.unstacked(name, layer)].read(index[1:])

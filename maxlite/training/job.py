@@ -115,6 +115,8 @@ def prepare(config: Config) -> Job:
             source.files = {**without_tokenizer(source.files), **tokenizer.files}
         else:
             tokenizer = load_tokenizer(source.files)
+    elif config.init:
+        raise InputError("config key 'init' changes a model, and 'model' is empty: name the model")
     elif config.data.tokenizer:
         tokenizer = load_tokenizer(config.data.tokenizer)
         source = random_model(config.architecture, tokenizer, config.seed)

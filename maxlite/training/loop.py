@@ -18,7 +18,7 @@ from maxlite.errors import InputError
 from maxlite.generate import Generator, prompt_ids, stop_ids
 from maxlite.score import Scorer
 from maxlite.state import batch as batch_lib
-from maxlite.state import checkpoint, export, rules, run
+from maxlite.state import checkpoint, export, origin, rules, run
 from maxlite.state import mesh as mesh_lib
 from maxlite.training import metrics as metrics_lib
 from maxlite.training import optim
@@ -76,7 +76,7 @@ def _check_export(job: Job) -> bool:
         raise InputError(f"the run folder {out} is or lies in the export folder; choose another")
     if not path.exists():
         return False
-    if job.run and export.is_from(path, job.run, job.config.steps):
+    if job.run and origin.is_from(path, job.run, job.config.steps):
         return True
     raise InputError(f"the export folder {path} exists; choose another, or remove it")
 
@@ -342,7 +342,7 @@ class Trainer:
         if not target:
             return
         path = Path(target).expanduser()
-        if path.exists() and export.is_from(path, self.folder, self.step):
+        if path.exists() and origin.is_from(path, self.folder, self.step):
             return
         with self.signals.interruptible():
             export.write(
@@ -350,7 +350,7 @@ class Trainer:
                 self.job.source,
                 {**self.state.params, **self.frozen},
                 dtype=self.config.export_dtype,
-                notes=export.notes(self.folder, self.step, self.job.source.metadata),
+                notes=origin.notes(self.folder, self.step, self.job.source.metadata),
             )
         say(f"exported to {path}", self.speak)
 

@@ -191,6 +191,50 @@ def test_overwriting_replaces_only_after_the_new_one_is_complete(make_folder, tm
     assert sorted(p.name for p in tmp_path.iterdir()) == ["out", "source"]
 
 
+@pytest.mark.parametrize("moment", [1, 2])
+def test_an_interruption_while_names_are_exchanged_loses_nothing(
+    make_folder, tmp_path, monkeypatch, moment
+):
+    source, out = make_folder(), make_folder("out", weights=random_weights(tiny(), seed=1))
+    before = [contents(out), contents(source)]
+    rename, calls = os.rename, []
+
+    def interrupted(*names):
+        rename(*names)
+        calls.append(names)
+        if len(calls) == moment:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "rename", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        copy_folder(source, out, overwrite=True)
+    assert contents(out) == before[moment - 1]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["out", "source"]
+
+
+def test_what_a_kill_left_beside_is_removed_but_never_the_only_copy(make_folder, tmp_path):
+    source = make_folder()
+    aside = make_folder("out.tmp-0a1b2c3d-old", weights=random_weights(tiny(), seed=1))
+    kept = contents(aside)
+    copy_folder(source, tmp_path / "out")  # killed between two renames: there was no out
+    assert contents(aside) == kept
+    copy_folder(source, tmp_path / "out", overwrite=True)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["out", "source"]
+
+
+def test_a_disk_without_room_is_told_before_anything_is_written(make_folder, tmp_path, monkeypatch):
+    source = make_folder(arch=tiny(vocab_size=4096))
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=150_000))
+    with pytest.raises(InputError, match=r"new/out needs 0\.27 MB and its disk has 0\.15 MB free"):
+        copy_folder(source, tmp_path / "new" / "out")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=2 * 10**9))
+    with pytest.raises(InputError, match=r"needs 3\.2 GB and its disk has 2\.0 GB free"):
+        writer.check_room(tmp_path / "out", {"w": ("float32", (2, 4 * 10**8))})
+    writer.check_room(tmp_path / "out", {"w": ("bfloat16", (2, 4 * 10**8))})
+    assert [p.name for p in tmp_path.iterdir()] == ["source"]
+
+
 def test_parents_are_made_and_taken_back(make_folder, tmp_path):
     source = make_folder()
     copy_folder(source, tmp_path / "a" / "b")

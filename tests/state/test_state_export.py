@@ -16,7 +16,7 @@ from maxlite import config as config_lib
 from maxlite.config import Config
 from maxlite.errors import InputError
 from maxlite.hf.folder import open_folder
-from maxlite.state import checkpoint, export, imported
+from maxlite.state import export, imported, origin
 from maxlite.state import mesh as mesh_lib
 from maxlite.state import run as run_lib
 from maxlite.state.ready import ready_model
@@ -153,30 +153,6 @@ def test_an_import_writes_over_runs_only(tiny_folder, tmp_path, digest):
 # --- a run that has trained ----------------------------------------------------------------------
 
 
-@pytest.fixture
-def trained(tiny_folder, tmp_path, stacked):
-    """trained(dtype): a run whose float32 weights no narrower type can hold, and those weights."""
-
-    def make(dtype="bfloat16", **fields):
-        source = open_model(str(tiny_folder(dtype=dtype, **fields)))
-        config = config_lib.resolve(Config(model=source.where, out=str(tmp_path / "run"), steps=7))
-        description = {"config": config_lib.as_dict(config), "order": "abc"}
-        run = run_lib.create(tmp_path / "run", description, source.carried, source.dtypes)
-        mesh = mesh_lib.make_mesh("fsdp=4,tensor=2")
-        shardings = mesh_lib.shardings(mesh, source.shapes)
-        values = {
-            name: x.astype(np.float32) * np.float32(1.001)
-            for name, x in stacked(source.where).items()
-        }
-        params = {name: jax.device_put(x, shardings[name]) for name, x in values.items()}
-        saver = checkpoint.Checkpoints(run.checkpoints, keep=1, keep_every=0)
-        saver.save(7, params, {}, {"step": 7})
-        saver.close()
-        return run, values
-
-    return make
-
-
 @pytest.mark.parametrize(
     ("source", "dtype"), [("bfloat16", ""), ("bfloat16", "float32"), ("float16", "bfloat16")]
 )
@@ -242,7 +218,7 @@ def test_notes_say_where_a_model_comes_from(trained, tmp_path):
     run, _ = trained()
     ready = ready_model(str(run.path))
     before = {"format": 1, "layers": {"sources": [0, 0]}, "history": [{"tool": "upscale_depth"}]}
-    notes = export.notes(run, 7, before)
+    notes = origin.notes(run, 7, before)
     with ready.on_mesh():
         export.write(tmp_path / "out", ready.source, ready.params, notes=notes)
     found = json.loads((tmp_path / "out" / "maxlite.json").read_text())
@@ -252,9 +228,9 @@ def test_notes_say_where_a_model_comes_from(trained, tmp_path):
     assert (arguments["steps"], arguments["step"], arguments["order"]) == (7, 7, "abc")
     assert found["origin"]["step"] == 7 and len(found["origin"]["signature"]) == 64
     assert before["history"] == [{"tool": "upscale_depth"}]  # not changed
-    assert export.is_from(tmp_path / "out", run, 7)
-    assert not export.is_from(tmp_path / "out", run, 6)
-    assert not export.is_from(Path(ready.source.where) / "model", run, 7)
+    assert origin.is_from(tmp_path / "out", run, 7)
+    assert not origin.is_from(tmp_path / "out", run, 6)
+    assert not origin.is_from(Path(ready.source.where) / "model", run, 7)
 
 
 def test_a_signature_is_of_the_training_and_not_of_its_place(tmp_path):
@@ -262,7 +238,7 @@ def test_a_signature_is_of_the_training_and_not_of_its_place(tmp_path):
         config = config_lib.as_dict(config_lib.resolve(Config(out=str(tmp_path / name), **changes)))
         return run_lib.create(tmp_path / name, {"config": config, "order": "abc"}, {}, {})
 
-    base = export.signature(run("a"), 5)
-    assert export.signature(run("b", export=str(tmp_path / "x")), 5) == base
-    assert export.signature(run("c", seed=1), 5) != base
-    assert export.signature(run_lib.RunFolder(tmp_path / "a"), 6) != base
+    base = origin.signature(run("a"), 5)
+    assert origin.signature(run("b", export=str(tmp_path / "x")), 5) == base
+    assert origin.signature(run("c", seed=1), 5) != base
+    assert origin.signature(run_lib.RunFolder(tmp_path / "a"), 6) != base

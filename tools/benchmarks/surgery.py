@@ -132,9 +132,13 @@ def _timed(command: list[str], source: Path) -> tuple[float, float]:
         began = time.monotonic()
         running = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=errors)
         most = 0
-        while running.poll() is None:
-            most = max(most, anonymous(running.pid))
-            time.sleep(0.003)
+        try:
+            while running.poll() is None:
+                most = max(most, anonymous(running.pid))
+                time.sleep(0.003)
+        finally:
+            running.kill()  # or it would go on writing while its folder is removed
+            running.wait()
         seconds = time.monotonic() - began
         if running.returncode:
             errors.seek(0)
