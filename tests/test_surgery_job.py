@@ -1,6 +1,7 @@
 """Surgery, training and export together: a model is rebuilt, trained on, and loaded by others."""
 
 import contextlib
+import functools
 import json
 import os
 import shutil
@@ -193,18 +194,21 @@ def test_transformers_agrees_on_the_loss_of_the_export(name, desk, trained, tmp_
 # --- what must not change ------------------------------------------------------------------------
 
 
+# Here it is compiling that takes the time.
+quick = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
+
+
 def logits(folder: Path, init: list, mesh_text: str) -> np.ndarray:
     """[B, S, V] of two rows of old tokens, in each two documents, on the devices of a mesh."""
     opened = open_model(str(folder), init=init)
-    devices = jax.devices()[: 1 if mesh_text == "fsdp=1" else None]
-    mesh = mesh_lib.make_mesh(mesh_text, devices)
+    mesh = mesh_lib.make_mesh(mesh_text)
     params = opened.load(mesh_lib.shardings(mesh, opened.shapes), opened.stacked_dtypes())
     tokens = np.random.default_rng(0).integers(3, 400, (8, 24), np.int32)
     lengths = [np.arange(10), np.arange(14)]
     positions = np.tile(np.concatenate(lengths), (8, 1)).astype(np.int32)
     segments = np.repeat([[1, 2]], [10, 14], axis=1).repeat(8, axis=0).astype(np.int32)
 
-    @jax.jit
+    @quick
     def run(params):
         model = llama.bind(opened.architecture, params, {}, dtype=np.float32)
         return model.logits(model(tokens, positions, segments))
@@ -213,7 +217,7 @@ def logits(folder: Path, init: list, mesh_text: str) -> np.ndarray:
         return np.asarray(run(params))
 
 
-@pytest.mark.parametrize("mesh", ["fsdp=1", "fsdp=8", "fsdp=4,tensor=2"])
+@pytest.mark.parametrize("mesh", ["fsdp=8", "fsdp=4,tensor=2"])
 @pytest.mark.parametrize(("model", "count"), [("tied", 257), ("untied", 1)])
 def test_logits_of_old_ids_are_those_from_before(desk, model, count, mesh):
     before = logits(desk / model, [], mesh)
