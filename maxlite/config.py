@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from maxlite.errors import InputError
+from maxlite.rules import Rule, parsed
 from maxlite.transforms import Transform
 
 
@@ -104,6 +105,7 @@ class Checkpoint:
     every: int = 500
     keep: int = 2  # the latest so many
     keep_every: int = 0  # and, for ever, each multiple of this step
+    copy_base: bool = False  # where a part is frozen: copy the model into the run, not only refer
 
 
 @dataclass
@@ -133,7 +135,7 @@ class Config:
     accumulate: int = 1
     seed: int = 0
     mesh: str = "fsdp=-1"
-    train: str = "everything"
+    train: str = "everything"  # short names from maxlite.rules, or in a file a tuple of Rules
     dtype: str = "auto"  # of the computation; auto: bfloat16 on GPU and TPU, float32 on CPU
     frozen_dtype: str = ""  # empty: what is frozen keeps the type it is stored in
     attention: str = "auto"
@@ -149,7 +151,6 @@ class Config:
 
 
 CHOICES: dict[str, tuple[str, ...]] = {
-    "train": ("everything",),
     "dtype": ("auto", "float32", "bfloat16"),
     "frozen_dtype": ("", "float32", "bfloat16"),
     "export_dtype": ("", "float32", "bfloat16", "float16"),
@@ -295,10 +296,16 @@ def resolve(config: Any) -> Config:
                 raise InputError(f"config key '{key}' must be a tuple of globs, not {value!r}")
             put(config, key, tuple(_source(v, key) for v in several))
             continue
+        if key == "train" and isinstance(value, (tuple, list)):
+            put(config, key, tuple(_rule(rule, i) for i, rule in enumerate(parsed(value))))
+            continue
         value = _typed(value, typing.get_origin(kind) or kind, key)
         put(config, key, value)
         if key == "init":
-            _check_transforms(value)
+            for i, transform in enumerate(value):
+                _check_transform(transform, i)
+        if key == "train":
+            parsed(value)
         if key in CHOICES and value not in CHOICES[key]:
             allowed = ", ".join(repr(c) for c in CHOICES[key])
             raise InputError(f"config key '{key}' must be one of {allowed}, not {value!r}")
@@ -311,19 +318,27 @@ def resolve(config: Any) -> Config:
     return config
 
 
-def _check_transforms(several: tuple[Any, ...]) -> None:
-    for i, transform in enumerate(several):
-        if not isinstance(transform, Transform):
-            raise InputError(
-                f"config key 'init' holds {transform!r}, which is no transform: write them like"
-                " Untie(), from maxlite.transforms"
-            )
-        known = {f.name: f.type for f in dataclasses.fields(typing.cast(Any, transform))}
-        for name, value in vars(transform).items():
-            where = f"init[{i}].{name}"
-            if name not in known:
-                raise InputError(f"{type(transform).__name__} in 'init' has no setting {name!r}")
-            setattr(transform, name, _typed(value, known[name], where))
+def _check_transform(transform: Any, i: int) -> None:
+    if not isinstance(transform, Transform):
+        raise InputError(
+            f"config key 'init' holds {transform!r}, which is no transform: write them like"
+            " Untie(), from maxlite.transforms"
+        )
+    _check_fields(transform, f"init[{i}]")
+
+
+def _rule(rule: Rule, i: int) -> Rule:
+    _check_fields(rule, f"train[{i}]")
+    return rule
+
+
+def _check_fields(value: Any, where: str) -> None:
+    """Checks the types of a dataclass that a config file made."""
+    known = {f.name: f.type for f in dataclasses.fields(value)}
+    for name, given in vars(value).items():
+        if name not in known:
+            raise InputError(f"config key '{where}': {type(value).__name__} has no '{name}'")
+        setattr(value, name, _typed(given, known[name], f"{where}.{name}"))
 
 
 def _check_together(config: Config) -> None:
@@ -351,5 +366,4 @@ def warmup_steps(config: Config) -> int:
 
 def as_dict(config: Config) -> dict[str, Any]:
     """A JSON-able copy: sources as dicts, transforms as dicts with their name."""
-    init = [{"transform": type(t).__name__, **dataclasses.asdict(t)} for t in config.init]
-    return dataclasses.asdict(config) | {"init": init}
+    return dataclasses.asdict(config) | {"init": [t.described() for t in config.init]}

@@ -6,11 +6,24 @@ Each is also a tool with the same settings as flags (`ExtendVocab` is `tools.ext
 say what is wanted; `maxlite.state.init` knows how it is done. Empty text and zero mean "not given".
 """
 
+import dataclasses
 from dataclasses import dataclass
+from typing import Any, cast
 
 
 class Transform:
     """One change to a model."""
+
+    def described(self) -> dict[str, Any]:
+        """Its name and settings, for JSON."""
+        return {"transform": type(self).__name__, **dataclasses.asdict(cast(Any, self))}
+
+
+def transform(described: dict[str, Any]) -> Transform:
+    """The transform that `described` wrote."""
+    settings = dict(described)
+    kinds = {kind.__name__: kind for kind in Transform.__subclasses__()}
+    return kinds[settings.pop("transform")](**settings)
 
 
 @dataclass

@@ -1,5 +1,6 @@
 """The benchmarks run, and what they say of memory holds. Times are not asserted."""
 
+import dataclasses
 import importlib.util
 import json
 import re
@@ -12,7 +13,7 @@ import pytest
 from commands import call, run, snapshot, start, strike
 
 from maxlite.hf.folder import open_folder
-from tools.benchmarks import importing, surgery
+from tools.benchmarks import freeze, importing, surgery
 
 pytestmark = pytest.mark.skipif(
     not Path("/proc/self/status").is_file(), reason="memory is read from /proc"
@@ -156,9 +157,23 @@ def test_a_benchmark_asks_for_room_first(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
+def test_freezing_is_measured_beside_a_hook(monkeypatch, capsys):
+    small = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "head_dim": 8}
+    monkeypatch.setattr(freeze, "ARCH", dataclasses.replace(freeze.ARCH, **small))
+    monkeypatch.setattr(freeze, "SETS", ("everything", "new_output_rows"))
+    monkeypatch.setattr(freeze, "LENGTH", 16)
+    full, part = freeze.measure(SimpleNamespace(runs=1, dry_run=False))
+    assert (full["of_full"], full["ideal"]) == (1, 1) and 1 / 3 < part["ideal"] < 0.5
+    assert part["ratio"] == pytest.approx(part["ours"] / part["peer"])
+    assert part["peak_mib"] < part["peer_peak_mib"]
+    assert part["checkpoint_mib"] == 12 * 200 * 32 / 2**20
+    assert "new_output_rows" in capsys.readouterr().out
+    assert freeze.measure(SimpleNamespace(runs=1, dry_run=True)) is None
+
+
 def test_bad_input_is_one_sentence(tmp_path):
-    assert "one of: import" in call("tools.benchmark").sentence
-    assert "one of: import" in call("tools.benchmark", "exporting").sentence
+    assert "one of: freeze, import" in call("tools.benchmark").sentence
+    assert "one of: freeze, import" in call("tools.benchmark", "exporting").sentence
     nowhere = tmp_path / "nowhere"
     assert str(nowhere) in call("tools.benchmark", "import", f"--model={nowhere}").sentence
     assert str(nowhere) in call("tools.benchmark", "import", f"--dir={nowhere}").sentence

@@ -19,7 +19,8 @@ PACKAGE = ROOT / "maxlite"
 LOWEST = {"errors", "console"}
 ROOMS: dict[str, set[str]] = {
     "transforms": set(),
-    "config": {"transforms"},
+    "rules": set(),
+    "config": {"rules", "transforms"},
     "flags": {"config"},
     "distributed": set(),
     "hf": {"config"},

@@ -202,7 +202,7 @@ def logits(folder: Path, init: list, mesh_text: str) -> np.ndarray:
     """[B, S, V] of two rows of old tokens, in each two documents, on the devices of a mesh."""
     opened = open_model(str(folder), init=init)
     mesh = mesh_lib.make_mesh(mesh_text)
-    params = opened.load(mesh_lib.shardings(mesh, opened.shapes), opened.stacked_dtypes())
+    params = opened.load(mesh_lib.shardings(mesh, opened.shapes), opened.stored_dtypes())
     tokens = np.random.default_rng(0).integers(3, 400, (8, 24), np.int32)
     lengths = [np.arange(10), np.arange(14)]
     positions = np.tile(np.concatenate(lengths), (8, 1)).astype(np.int32)

@@ -1,19 +1,20 @@
 """Measures maxlite beside what people use today: python -m tools.benchmark VERB [--flags]
 
   import    a model folder onto this machine's devices: time and peak memory, beside transformers
+  freeze    a step with a part frozen, beside the full step and a hook that masks gradients
   surgery   depth up-scaling, LLaMA-Pro and vocabulary extension, beside `cp` of what they write
 
 Prints the figures of one run side by side; a ratio is ours / peer. Everything is measured in fresh
 processes, ours and the peer's in turn, and the median counts.
 """
 
+import importlib
 import sys
 
 from absl import flags
 
 from maxlite.errors import InputError
 from tools import cli
-from tools.benchmarks import importing, surgery
 
 FLAGS = flags.FLAGS
 
@@ -23,13 +24,13 @@ flags.DEFINE_string("dir", "", "Where the random weights are written; empty: a t
 flags.DEFINE_integer("runs", 3, "Runs of each; the median counts.", 1)
 flags.DEFINE_enum("against", "transformers", ["transformers", "none"], "import: the peer.")
 
-VERBS = {"import": importing.measure, "surgery": surgery.measure}
+VERBS = {"freeze": "freeze", "import": "importing", "surgery": "surgery"}  # modules
 
 
 def main():
     if verb not in VERBS:
         raise InputError(f"name what to measure, one of: {', '.join(VERBS)}; --help says more")
-    return VERBS[verb](FLAGS)
+    return importlib.import_module(f"tools.benchmarks.{VERBS[verb]}").measure(FLAGS)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ Nothing here holds a weight in memory: `FileTensor.read` maps the file, so its p
 cache's and can be dropped at any time, and what is computed is computed a block of rows at a time.
 """
 
+import functools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -107,7 +108,7 @@ class Computed:
 
 @dataclass(frozen=True)
 class Concatenated:
-    """Arrays one after the other on axis 0; they share their dtype and the other axes."""
+    """Arrays one after the other on axis 0; of several dtypes, the widest holds for the whole."""
 
     parts: tuple[LazyArray, ...]
 
@@ -117,17 +118,17 @@ class Concatenated:
 
     @property
     def dtype(self) -> np.dtype:
-        return self.parts[0].dtype
+        return functools.reduce(np.promote_types, (part.dtype for part in self.parts))
 
     @property
     def nbytes(self) -> int:
-        return sum(part.nbytes for part in self.parts)
+        return math.prod(self.shape) * self.dtype.itemsize
 
     def read(self, index: Any = ...) -> np.ndarray:
         (start, stop, step), rest = _split(index, self.shape[0])
         parts = self.rows(start, stop).parts
         values = np.concatenate([part.read((slice(None), *rest)) for part in parts])
-        return values[::step]
+        return values[::step].astype(self.dtype, copy=False)
 
     def rows(self, start: int, stop: int) -> "Concatenated":
         found: list[LazyArray] = []

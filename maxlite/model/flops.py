@@ -5,8 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Collection
 
+import numpy as np
+
 from maxlite.config import Architecture
-from maxlite.model.parameters import LAYERS, shapes
+from maxlite.model.leaves import EMBEDDING, HEAD, LAYERS, leaf
+from maxlite.model.parameters import shapes
 
 
 def flops_per_token(arch: Architecture, seq_len: int, frozen: Collection[str] = ()) -> float:
@@ -28,23 +31,28 @@ def flops_per_token(arch: Architecture, seq_len: int, frozen: Collection[str] = 
     Args:
       arch: the model's shape.
       seq_len: tokens in a row, S.
-      frozen: stacked names of the parameters that do not train.
+      frozen: leaves that do not train (see `maxlite.model.leaves`).
     """
-    sizes = {
-        name: math.prod(shape[1:] if name.startswith(LAYERS) else shape)
-        for name, shape in shapes(arch).items()
-    }
+    whole = shapes(arch)
+    trains = {name: np.ones(shape[0], bool) for name, shape in whole.items()}
+    for name in frozen:
+        own = leaf(name)
+        trains[own.parameter][list(own.taken(whole[own.parameter]))] = False
     window = min(arch.sliding_window or seq_len, seq_len)
     keys = window * (1 - window / (2 * seq_len))
     attention = 4 * arch.num_attention_heads * arch.head_dim * keys
 
-    layers = [name for name in sizes if name.startswith(LAYERS)]
-    head = "model.embed_tokens.weight" if arch.tie_word_embeddings else "lm_head.weight"
-    total, trained = 0.0, "model.embed_tokens.weight" not in frozen  # trained: anything so far
-    for name in [*layers * arch.num_hidden_layers, "model.norm.weight", head]:
-        if name == f"{LAYERS}self_attn.o_proj.weight":
-            total += attention * (3 if trained else 1)
-        if name == head or name.endswith("_proj.weight"):
-            total += sizes[name] * (6 if name not in frozen else 4 if trained else 2)
-        trained |= name not in frozen
-    return total
+    layered = [name for name in whole if name.startswith(LAYERS)]
+    total, passes = 0.0, bool(trains[EMBEDDING].any())  # passes: something so far trains
+    for layer in range(arch.num_hidden_layers):
+        for name in layered:
+            mine = bool(trains[name][layer])
+            if name == f"{LAYERS}self_attn.o_proj.weight":
+                total += attention * (3 if passes else 1)
+            if name.endswith("_proj.weight"):
+                total += math.prod(whole[name][1:]) * (6 if mine else 4 if passes else 2)
+            passes |= mine
+    passes |= bool(trains["model.norm.weight"].any())
+    head = trains[EMBEDDING if arch.tie_word_embeddings else HEAD]
+    rows = int(head.sum()) * 6 + int((~head).sum()) * (4 if passes else 2)
+    return total + rows * arch.hidden_size

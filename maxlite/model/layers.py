@@ -1,16 +1,17 @@
 """The parts of a decoder, as Flax NNX modules whose attribute paths are Hugging Face's names.
 
-A module takes its variables from a mapping of full names. In the layer stack every array has the
-layers on axis 0; `Llama` scans over them, so that the code here sees one layer at a time.
+A module takes its variables from a mapping of full names. In the layer stack every array has layers
+on axis 0; `Llama` scans over them, so that the code here sees one layer at a time.
 
-Shapes: B batch, S sequence, D width, H heads, K key-value heads, E head size, F FFN channels,
-I inputs and O outputs of a projection.
+Shapes: V vocabulary rows, B batch, S sequence, D width, H heads, K key-value heads, E head size,
+F FFN channels, I inputs and O outputs of a projection.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import NamedTuple
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -48,14 +49,39 @@ class Linear(nnx.Module):
         return y_BSO if self.bias is None else y_BSO + value(self.bias).astype(x_BSI.dtype)
 
 
-class Embedding(nnx.Module):
-    """Rows of a table [V, D] by token id; also the table of a tied head."""
+class Table(nnx.Module):
+    """A vocabulary table [V, D] in one part or several [Vi, D], which are never concatenated.
 
-    def __init__(self, variables: Variables, name: str):
-        self.weight = variables[f"{name}.weight"]
+    Args:
+      parts: their variables, in the order of their rows.
+    """
 
-    def __call__(self, tokens_BS: jax.Array) -> jax.Array:
-        return jnp.take(value(self.weight), tokens_BS, axis=0)
+    def __init__(self, parts: Sequence[nnx.Variable]):
+        self.weight = nnx.List(parts)
+        sizes = [part.shape[0] for part in parts]
+        self.starts = tuple(itertools.accumulate(sizes[:-1], initial=0))
+
+    def rows(self, tokens_BS: jax.Array, dtype: Any) -> jax.Array:
+        """The rows of token ids, [B, S, D] in `dtype`; an id that is none gives NaN."""
+        x_BSD = jnp.take(value(self.weight[0]), tokens_BS, axis=0).astype(dtype)
+        for part, start in zip(self.weight[1:], self.starts[1:], strict=True):
+            here_BS = tokens_BS >= start
+            local_BS = jnp.where(here_BS, tokens_BS - start, 0)
+            new_BSD = jnp.take(value(part), local_BS, axis=0).astype(dtype)
+            x_BSD = jnp.where(here_BS[..., None], new_BSD, x_BSD)
+        return x_BSD
+
+    def scores(self, hidden_BSD: jax.Array) -> list[jax.Array]:
+        """The products of hidden states with every row, float32 [B, S, Vi] for each part."""
+        return [self._scores(part, hidden_BSD) for part in self.weight]
+
+    def _scores(self, part: nnx.Variable, hidden_BSD: jax.Array) -> jax.Array:
+        # Its rows are spread like the logits, or the backward pass would gather those.
+        table_VD = constrain(value(part).astype(hidden_BSD.dtype), "vocab", None)
+        logits_BSV = jnp.einsum(
+            "bsd,vd->bsv", hidden_BSD, table_VD, preferred_element_type=jnp.float32
+        )
+        return constrain(logits_BSV, "batch", None, "vocab")
 
 
 class RMSNorm(nnx.Module):

@@ -5,7 +5,7 @@ Shapes: B batch, S sequence, D width, V vocabulary rows, L layers.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -18,21 +18,22 @@ from maxlite.errors import InputError
 from maxlite.model import rope
 from maxlite.model.attention import choose
 from maxlite.model.cache import Cache, init_cache
-from maxlite.model.layers import Context, DecoderLayer, Embedding, Linear, RMSNorm, Variables
+from maxlite.model.layers import Context, DecoderLayer, RMSNorm, Table, Variables
 from maxlite.model.layout import constrain
+from maxlite.model.leaves import EMBEDDING, HEAD, LAYERS, Layout, Places, Run, layout, leaf
 from maxlite.model.parameters import initialize, shapes
 from maxlite.model.remat import policy
 from maxlite.model.variables import Frozen, value
 
-__all__ = ["Cache", "Frozen", "Llama", "bind", "flat", "init_cache", "initialize", "shapes"]
+__all__ = ["Cache", "Frozen", "Llama", "bind", "init_cache", "initialize", "shapes"]
 
 
 class Decoder(nnx.Module):
     """Everything below the head; its name in a model is `model`, as in Hugging Face's."""
 
-    def __init__(self, variables: Variables, arch: Architecture, backend: str):
-        self.embed_tokens = Embedding(variables, "model.embed_tokens")
-        self.layers = DecoderLayer(variables, "model.layers", arch, backend)
+    def __init__(self, variables: Variables, arch: Architecture, plan: Layout):
+        self.embed_tokens = Table([variables[n] for n in plan.tables[EMBEDDING]])
+        self.layers = nnx.Dict({n: v for n, v in variables.items() if n.startswith(LAYERS)})
         self.norm = RMSNorm(variables, "model.norm", arch.rms_norm_eps)
 
 
@@ -41,8 +42,8 @@ class Llama(nnx.Module):
 
     Args:
       arch: its shape.
-      variables: names as in `shapes` to `nnx.Param` or `Frozen`; None leaves shapes without values.
-        Any float dtype: a weight is cast where it is used.
+      variables: names of leaves (see `maxlite.model.leaves`) to `nnx.Param` or `Frozen`; None
+        leaves shapes without values. Any float dtype: a weight is cast where it is used.
       dtype: of the computation. Norms, softmax, rotations and logits are float32 whatever it is.
       attention: a backend, see `maxlite.model.attention`.
       remat: "none" keeps for the backward pass what is dear to compute again, "full" only the
@@ -69,9 +70,11 @@ class Llama(nnx.Module):
                 name: nnx.Param(jax.ShapeDtypeStruct(shape, jnp.float32))
                 for name, shape in shapes(arch).items()
             }
-        self.model = Decoder(variables, arch, choose(attention))
-        self.lm_head = None if arch.tie_word_embeddings else Linear(variables, "lm_head")
-        self.depth = arch.num_hidden_layers
+        self.arch, self.backend = arch, choose(attention)
+        self.plan = layout(tuple(variables), tuple(shapes(arch).items()))
+        self.model = Decoder(variables, arch, self.plan)
+        tied = arch.tie_word_embeddings
+        self.lm_head = None if tied else Table([variables[n] for n in self.plan.tables[HEAD]])
         self.frequencies = tuple(rope.frequencies(arch).tolist())
         self.dtype = jnp.dtype(dtype)
         self.policy = policy(remat)
@@ -107,7 +110,7 @@ class Llama(nnx.Module):
             segments = (segments_BS, cache.segments)
         rotation = rope.angles(np.array(self.frequencies, np.float32), positions_BS)
 
-        x_BSD = self.model.embed_tokens(tokens_BS).astype(self.dtype)
+        x_BSD = self.model.embed_tokens.rows(tokens_BS, self.dtype)
         x_BSD = constrain(x_BSD, "batch", None, None)
         x_BSD, cache = self._layers(x_BSD, Context(rotation, segments, start), cache)
         hidden_BSD = self.model.norm(x_BSD)
@@ -116,28 +119,56 @@ class Llama(nnx.Module):
     def _layers(
         self, x_BSD: jax.Array, context: Context, cache: Cache | None
     ) -> tuple[jax.Array, Cache | None]:
-        graphdef, stack = nnx.split(self.model.layers)
+        for run, places in zip(self.plan.stack, self.plan.places, strict=True):
+            x_BSD, cache = self._run(run, places, x_BSD, context, cache)
+        return x_BSD, cache
+
+    def _run(
+        self, run: Run, places: Places, x_BSD: jax.Array, context: Context, cache: Cache | None
+    ) -> tuple[jax.Array, Cache | None]:
+        """One loop: in each turn as many layers as the run's pattern has."""
+        kinds = {own: self.model.layers[own] for parts in places.values() for own, _ in parts}
+        stack = {
+            own: value(variable).reshape(run.repeats, -1, *variable.shape[1:])
+            for own, variable in kinds.items()
+        }
+
+        unrolled = self.scan_unroll >= run.period * run.repeats
+
+        def layer_at(place: int) -> Callable[..., Any]:
+            own = {name: parts[place] for name, parts in places.items()}
+
+            def apply(turn, x_BSD, cache, number):
+                # Picked in here, or what is picked would be kept for the backward pass.
+                variables = {name: type(kinds[at])(turn[at][i]) for name, (at, i) in own.items()}
+                decoder = DecoderLayer(variables, LAYERS[:-1], self.arch, self.backend)
+                layer = run.first + number * run.period + place
+                return decoder(x_BSD, context, cache, layer)
+
+            # The loop itself keeps the two passes apart; unrolled whole, there is no loop.
+            return jax.checkpoint(apply, prevent_cse=unrolled, policy=self.policy)
+
+        pattern = [layer_at(place) for place in range(run.period)]
 
         def body(carry, turn):
-            state, layer = turn
-            return nnx.merge(graphdef, state)(carry[0], context, carry[1], layer), None
+            arrays, number = turn
+            for apply in pattern:
+                carry = apply(arrays, *carry, number)
+            return carry, None
 
-        # The loop itself keeps the two passes apart; unrolled whole, there is no loop.
-        unrolled = self.scan_unroll >= self.depth
-        body = jax.checkpoint(body, prevent_cse=unrolled, policy=self.policy)
-        turns = (stack, jnp.arange(self.depth))
-        carry, _ = jax.lax.scan(body, (x_BSD, cache), turns, unroll=self.scan_unroll)
+        turns = (stack, jnp.arange(run.repeats))
+        unroll = max(1, self.scan_unroll // run.period)
+        carry, _ = jax.lax.scan(body, (x_BSD, cache), turns, unroll=unroll)
         return carry
+
+    def scores(self, hidden_BSD: jax.Array) -> list[jax.Array]:
+        """Scores of the vocabulary rows, float32 [B, S, Vi] for each part of the table."""
+        return (self.lm_head or self.model.embed_tokens).scores(hidden_BSD)
 
     def logits(self, hidden_BSD: jax.Array) -> jax.Array:
         """Scores of every vocabulary row, float32 [B, S, V]."""
-        head = self.model.embed_tokens if self.lm_head is None else self.lm_head
-        # Its rows are spread like the logits, or the backward pass would gather those.
-        table_VD = constrain(value(head.weight).astype(hidden_BSD.dtype), "vocab", None)
-        logits_BSV = jnp.einsum(
-            "bsd,vd->bsv", hidden_BSD, table_VD, preferred_element_type=jnp.float32
-        )
-        return constrain(logits_BSV, "batch", None, "vocab")
+        parts = self.scores(hidden_BSD)
+        return parts[0] if len(parts) == 1 else jnp.concatenate(parts, axis=-1)
 
 
 def _check(arch: Architecture, scan_unroll: int) -> None:
@@ -165,34 +196,22 @@ def bind(
 
     Args:
       arch: its shape.
-      params: stacked names to arrays that train.
-      frozen: stacked names to arrays that do not.
+      params: names of leaves to arrays that train.
+      frozen: names of leaves to arrays that do not.
       settings: keyword arguments of `Llama`.
 
     Raises:
-      ValueError: the names are not exactly those of `shapes(arch)`, each in one of the two.
+      ValueError: the leaves are not exactly those of the model, each in one of the two.
       InputError: see `Llama`.
     """
-    expected = shapes(arch)
     if both := sorted(params.keys() & frozen.keys()):
         raise ValueError(f"parameters both trained and frozen: {both}")
-    given = {name: array.shape for name, array in {**params, **frozen}.items()}
-    if given != expected:
-        wrong = sorted(set(given.items()) ^ set(expected.items()))
-        raise ValueError(f"parameters missing, unknown or of another shape: {wrong}")
+    whole = shapes(arch)
+    for name, array in {**params, **frozen}.items():
+        own = leaf(name)
+        expected = own.shape(whole[own.parameter]) if own.parameter in whole else None
+        if array.shape != expected:
+            raise ValueError(f"{name} is {array.shape}, expected {expected}")
     variables: dict[str, nnx.Variable] = {name: nnx.Param(x) for name, x in params.items()}
     variables |= {name: Frozen(x) for name, x in frozen.items()}
     return Llama(arch, variables, **settings)
-
-
-def flat(model: Llama) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
-    """What `bind` was given: the arrays that train and those that are frozen, by name."""
-    params, frozen = nnx.state(model, nnx.Param, Frozen)
-    return _arrays(params), _arrays(frozen)
-
-
-def _arrays(state: nnx.State) -> dict[str, jax.Array]:
-    return {
-        ".".join(str(part) for part in path): variable.get_value()
-        for path, variable in nnx.to_flat_state(state)
-    }

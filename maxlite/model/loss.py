@@ -5,7 +5,7 @@ Shapes: B batch, S sequence, V vocabulary rows.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -13,15 +13,27 @@ import jax.numpy as jnp
 from maxlite.model.llama import Llama
 
 
-def token_nll(logits_BSV: jax.Array, targets_BS: jax.Array) -> jax.Array:
+def token_nll(scores: Sequence[jax.Array], targets_BS: jax.Array) -> jax.Array:
     """Negative log-likelihood of each target in nats, float32 [B, S].
 
     Args:
-      logits_BSV: float32.
+      scores: float32 [B, S, Vi], the vocabulary's in parts; one log-sum-exp goes over all.
       targets_BS: int32, each below V.
     """
-    chosen_BS1 = jnp.take_along_axis(logits_BSV, targets_BS[..., None], axis=-1)
-    return jax.nn.logsumexp(logits_BSV, axis=-1) - chosen_BS1[..., 0]
+    total_BS = jax.nn.logsumexp(scores[0], axis=-1)
+    chosen_BS = _chosen(scores[0], targets_BS)
+    start = scores[0].shape[-1]
+    for part in scores[1:]:
+        total_BS = jnp.logaddexp(total_BS, jax.nn.logsumexp(part, axis=-1))
+        here_BS = targets_BS >= start
+        local_BS = jnp.where(here_BS, targets_BS - start, 0)
+        chosen_BS = jnp.where(here_BS, _chosen(part, local_BS), chosen_BS)
+        start += part.shape[-1]
+    return total_BS - chosen_BS
+
+
+def _chosen(scores_BSV: jax.Array, targets_BS: jax.Array) -> jax.Array:
+    return jnp.take_along_axis(scores_BSV, targets_BS[..., None], axis=-1)[..., 0]
 
 
 def summed_loss(model: Llama, batch: Mapping[str, jax.Array]) -> tuple[jax.Array, jax.Array]:
@@ -36,5 +48,5 @@ def summed_loss(model: Llama, batch: Mapping[str, jax.Array]) -> tuple[jax.Array
       Two float32 scalars, in nats and in tokens.
     """
     hidden_BSD = model(batch["tokens"], batch["positions"], batch["segments"])
-    nll_BS = token_nll(model.logits(hidden_BSD), batch["targets"])
+    nll_BS = token_nll(model.scores(hidden_BSD), batch["targets"])
     return jnp.sum(batch["weights"] * nll_BS), jnp.sum(batch["weights"])

@@ -14,8 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from maxlite.config import Architecture
-
-LAYERS = "model.layers."
+from maxlite.model.leaves import EMBEDDING, HEAD, LAYERS
 
 
 def shapes(arch: Architecture) -> dict[str, tuple[int, ...]]:
@@ -23,7 +22,7 @@ def shapes(arch: Architecture) -> dict[str, tuple[int, ...]]:
     D, F = arch.hidden_size, arch.intermediate_size
     HE = arch.num_attention_heads * arch.head_dim
     KE = arch.num_key_value_heads * arch.head_dim
-    table: dict[str, tuple[int, ...]] = {"model.embed_tokens.weight": (arch.vocab_size, D)}
+    table: dict[str, tuple[int, ...]] = {EMBEDDING: (arch.vocab_size, D)}
 
     def layers(name: str, *shape: int, bias: bool = False) -> None:
         table[f"{LAYERS}{name}.weight"] = (arch.num_hidden_layers, *shape)
@@ -41,7 +40,7 @@ def shapes(arch: Architecture) -> dict[str, tuple[int, ...]]:
     layers("mlp.down_proj", D, F, bias=arch.mlp_bias)
     table["model.norm.weight"] = (D,)
     if not arch.tie_word_embeddings:
-        table["lm_head.weight"] = (arch.vocab_size, D)
+        table[HEAD] = (arch.vocab_size, D)
     return table
 
 

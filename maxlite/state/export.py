@@ -13,6 +13,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from maxlite.console import bytes_bar
 from maxlite.hf import config_json, names, writer
+from maxlite.model.leaves import Leaf, leaf
 from maxlite.state.source import ModelSource
 
 
@@ -31,7 +32,7 @@ def write(
     Args:
       out: the folder; must not exist unless `overwrite`.
       source: what the parameters grew from: its config, companion files and dtypes are kept.
-      params: stacked names to arrays.
+      params: leaf names to arrays.
       dtype: of every tensor; empty: the type each had in the source.
       notes: for maxlite.json; None keeps the source's.
       max_shard_size: bytes in one weight file, or a text such as "5GB".
@@ -75,9 +76,17 @@ def _reader(params: Mapping[str, jax.Array]) -> Callable[[str], np.ndarray]:
         lambda x, i: jax.lax.dynamic_index_in_dim(x, i, keepdims=False), out_shardings=whole
     )
 
+    parts: dict[str, list[Leaf]] = {}
+    for own in sorted(map(leaf, params), key=lambda own: own.rows[0] if own.rows else 0):
+        parts.setdefault(own.parameter, []).append(own)
+
     def read(name: str) -> np.ndarray:
-        stacked, layer = names.split(name)
-        x = params[stacked]
-        return np.asarray(gather(x) if layer is None else pick(x, np.int32(layer)))
+        parameter, layer = names.split(name)
+        if layer is None:
+            tables = [np.asarray(gather(params[own.name])) for own in parts[parameter]]
+            return tables[0] if len(tables) == 1 else np.concatenate(tables)
+        own = next(p for p in parts[parameter] if p.rows is None or layer in p.rows)
+        row = layer if own.rows is None else own.rows.index(layer)
+        return np.asarray(pick(params[own.name], np.int32(row)))
 
     return read

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
+import dataclasses
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,11 +11,16 @@ from typing import Any
 import numpy as np
 import tensorstore as ts
 
+from maxlite.config import Architecture
+from maxlite.errors import InputError
 from maxlite.hf import config_json, json_values, metadata, names
 from maxlite.hf.folder import CONFIG, LazyModel, open_folder, resolve
 from maxlite.hf.lazy import FileTensor, LazyArray
-from maxlite.state import manifest, origin
+from maxlite.state import base, manifest, origin
+from maxlite.state.base import Base
+from maxlite.state.init import apply
 from maxlite.state.run import RunFolder, is_run
+from maxlite.transforms import Transform, transform
 
 
 @dataclass(frozen=True)
@@ -76,22 +81,79 @@ def run_model(run: RunFolder, step: int = -1) -> LazyModel:
         for p in sorted(run.model.rglob("*"))
         if p.is_file() and p.name not in (CONFIG, "tensors.json")
     }
-    tensors: dict[str, LazyArray] = {}
-    if step >= 0:
-        stores = _stores(run.checkpoints / str(step) / "params", names.stacked(arch))
-        for name in names.expected(arch):
-            stacked, layer = names.split(name)
-            tensors[name] = Stored(stores[stacked] if layer is None else stores[stacked][layer])
+    tensors: Mapping[str, LazyArray] = {}
+    if step >= 0 and run.base:
+        stores = _stores(run.checkpoints / str(step) / "params", run.trained, arch)
+        own = {name: Stored(store) for name, store in stores.items()}
+        tensors = base.overlaid(began_with(run), base.trained(own, _part)).tensors
+    elif step >= 0:
+        stores = _stores(run.checkpoints / str(step) / "params", names.stacked(arch), arch)
+        tensors = base.trained({name: Stored(store) for name, store in stores.items()}, _part)
+    tensors = {name: tensors[name] for name in names.expected(arch) if tensors}
     exported = run.tensor_dtypes()
     kinds = {names.split(name)[0]: dtype for name, dtype in exported.items()} | exported
     return LazyModel(run.model, config, arch, tensors, note, files, (), kinds)
 
 
-def _stores(folder: Path, wanted: dict[str, tuple[int, ...]]) -> dict[str, ts.TensorStore]:
+def began_with(run: RunFolder) -> LazyModel:
+    """The model that a run began with, whose frozen weights are still its own.
+
+    Raises:
+      InputError: what the run rests on is gone or has changed.
+    """
+    found = run.base
+    assert found
+    origin = run.path / found.origin  # an absolute one stays as it is
+    base.check(found, origin)
+    model = open_folder(origin) if found.step < 0 else run_model(RunFolder(origin), found.step)
+    for step in found.steps:
+        if "init" in step:
+            model = apply(model, [transform(described) for described in step["init"]])
+        else:
+            model = base.overlaid(model, base.kept(run.path / step["weights"]))
+    note, was = model.metadata.get("vocabulary"), metadata.read(run.model).get("vocabulary")
+    if note != was:
+        raise InputError(
+            f"the run in {run.path} began with another tokenizer than its 'init' names now"
+            f" ({was} and {note}): put back what was there, or begin another run"
+        )
+    return model
+
+
+def base_of(model: str, step: int, init: Sequence[Transform]) -> Base:
+    """What a new run that begins with `init` of a model rests on.
+
+    Args:
+      model: a folder, a run or a hub id.
+      step: of a run, verified.
+      init: changes to it.
+    """
+    path = Path(model).expanduser()
+    if not is_run(path):
+        return base.of_folder(resolve(model)).then(init)
+    run = RunFolder(path)
+    if not run.base:
+        return base.of_run(path, run.checkpoints, step).then(init)
+    earlier = {
+        s["weights"]: base.kept(path / s["weights"]) for s in run.base.steps if "weights" in s
+    }
+    arch = run_model(run).architecture
+    stores = _stores(run.checkpoints / str(step) / "params", run.trained, arch)
+    weights = base.trained({name: Stored(store) for name, store in stores.items()}, _part)
+    origin = str((run.path / run.base.origin).resolve())
+    found = dataclasses.replace(run.base, origin=origin, earlier=earlier)
+    return found.inheriting(weights).then(init)
+
+
+def _part(array: Stored, row: int | None) -> LazyArray:
+    return array if row is None else Stored(array.store[row])
+
+
+def _stores(folder: Path, wanted: Iterable[str], arch: Architecture) -> dict[str, ts.TensorStore]:
     files = {"driver": "file", "path": f"{folder.absolute()}/"}  # a URL could not name every folder
     base = {"driver": "ocdbt", "base": files}
     # A table is read a few rows at a time, each time as a whole, so one table is kept in memory.
-    table = 4 * math.prod(wanted[names.EMBEDDING])
+    table = 4 * arch.vocab_size * arch.hidden_size
     kept = ts.Context({"cache_pool": {"total_bytes_limit": table + (1 << 20)}})
     opening = {
         name: ts.open(

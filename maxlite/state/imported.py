@@ -32,7 +32,7 @@ def import_model(source: ModelSource, out: Path, overwrite: bool = False) -> dic
     if not (overwrite and run.is_run(out)):
         run.check_free(out)
     mesh = widest_mesh(source)
-    dtypes = source.stacked_dtypes()
+    dtypes = source.stored_dtypes()
     params = source.load(mesh_lib.shardings(mesh, source.shapes), dtypes)
     temporary = out.with_name(f"{out.name}.tmp-import")
     if temporary.exists():

@@ -18,6 +18,7 @@ from jax.sharding import PartitionSpec as P
 
 from maxlite.config import Architecture
 from maxlite.errors import InputError
+from maxlite.model.leaves import leaf
 
 AXES = ("data", "fsdp", "tensor")
 BATCH = ("data", "fsdp")  # the axes that batch rows are spread over
@@ -67,15 +68,15 @@ def make_mesh(text: str, over: Sequence[jax.Device] | None = None) -> Mesh:
 
 
 def spec(name: str) -> P:
-    """The partition of a stacked parameter, by its name."""
+    """The partition of a leaf, by the name of its parameter."""
     for pattern, partition in RULES:
-        if re.fullmatch(pattern, name):
+        if re.fullmatch(pattern, leaf(name).parameter):
             return partition
     raise InputError(f"no sharding rule covers the parameter '{name}'")
 
 
 def shardings(mesh: Mesh, shapes: dict[str, tuple[int, ...]]) -> dict[str, NamedSharding]:
-    """The sharding of every parameter in `shapes` (stacked names).
+    """The sharding of every leaf in `shapes`.
 
     Raises:
       InputError: a dimension that does not divide evenly over its axis.

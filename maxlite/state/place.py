@@ -18,6 +18,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from maxlite.errors import InputError
 from maxlite.hf import names
 from maxlite.hf.lazy import LazyArray, row_blocks
+from maxlite.model.leaves import leaf
 
 
 def _shard(
@@ -27,17 +28,22 @@ def _shard(
     index: tuple[slice, ...],
     dtype: Any,
 ) -> np.ndarray:
-    """One device's part of a stacked parameter, in a fresh buffer of `dtype`."""
+    """One device's part of a leaf, in a fresh buffer of `dtype`."""
+    own = leaf(name)
     size = tuple(len(range(*s.indices(n))) for s, n in zip(index, shape, strict=True))
     buffer = np.empty(size, dtype)
-    if name in tensors:
+    if own.parameter in tensors:
+        source = tensors[own.parameter]
+        if own.rows is not None:
+            source = source.rows(own.rows[0], own.rows[-1] + 1)
         first = index[0].indices(shape[0])[0]
         for start, stop in row_blocks(size):  # what is computed is there twice until it is copied
             rows = slice(first + start, first + stop)
-            buffer[start:stop] = tensors[name].read((rows, *index[1:]))
+            buffer[start:stop] = source.read((rows, *index[1:]))
         return buffer
-    for at, layer in enumerate(range(*index[0].indices(shape[0]))):
-        buffer[at] = tensors[names.unstacked(name, layer)].read(index[1:])
+    layers = own.taken(shape)
+    for at, row in enumerate(range(*index[0].indices(shape[0]))):
+        buffer[at] = tensors[names.unstacked(own.parameter, layers[row])].read(index[1:])
     return buffer
 
 
@@ -48,13 +54,13 @@ def place(
     dtypes: Mapping[str, Any],
     where: str,
 ) -> dict[str, jax.Array]:
-    """Places stacked parameters; every process reads only what its own devices hold.
+    """Places leaves; every process reads only what its own devices hold.
 
     Args:
       tensors: Hugging Face names (one entry a layer) to lazy arrays.
-      shapes: stacked names to shapes [L, ...] or [...].
-      shardings: stacked names to where they go.
-      dtypes: stacked names to the dtype they get; float32 holds bfloat16 without loss.
+      shapes: leaf names to shapes.
+      shardings: leaf names to where they go.
+      dtypes: leaf names to the dtype they get; float32 holds bfloat16 without loss.
       where: the folder, for messages.
 
     Raises:
@@ -99,7 +105,7 @@ def check_finite(params: Mapping[str, jax.Array], where: str) -> None:
     """Looks for NaN and infinity on the devices; refuses by Hugging Face name.
 
     Args:
-      params: stacked names to arrays.
+      params: leaf names to arrays.
       where: the folder, for messages.
 
     Raises:
@@ -116,7 +122,8 @@ def check_finite(params: Mapping[str, jax.Array], where: str) -> None:
         replicated = NamedSharding(x.sharding.mesh, PartitionSpec())  # type: ignore[attr-defined]
         for layer, finite in enumerate(np.asarray(jax.device_put(per_layer, replicated))):
             if not finite:
-                broken.append(names.unstacked(name, layer))
+                own = leaf(name)
+                broken.append(names.unstacked(own.parameter, own.taken(x.shape)[layer]))
     if broken:
         raise InputError(
             f"the weights in {where} hold NaN or infinity in {', '.join(broken[:5])}"

@@ -93,6 +93,6 @@ def ready_model(model: str, dtype: str = "auto", step: int = -1, weights: bool =
     params = {}
     if weights:
         shardings = mesh_lib.shardings(mesh, source.shapes)
-        params = source.load(shardings, source.stacked_dtypes())
+        params = source.load(shardings, source.stored_dtypes())
     compute = jnp.dtype(default_dtype() if dtype == "auto" else dtype)
     return Ready(source, mesh, params, compute)

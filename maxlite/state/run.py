@@ -16,7 +16,7 @@ import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -24,6 +24,7 @@ import maxlite
 from maxlite import config as config_lib
 from maxlite.config import Config
 from maxlite.errors import InputError
+from maxlite.state.base import Base
 
 MAY_DIFFER = ("checkpoint.", "eval.", "log.", "export", "mesh", "attention", "remat", "accumulate")
 _NO_MATTER = ("out", "data.cache")  # places, which change nothing that is computed
@@ -86,6 +87,17 @@ class RunFolder:
         return self.path / "model"
 
     @property
+    def base(self) -> Base | None:
+        """What its frozen weights are; None where everything trained and is in its checkpoints."""
+        described = self.description.get("base")
+        return Base(**{**described, "steps": tuple(described["steps"])}) if described else None
+
+    @property
+    def trained(self) -> list[str]:
+        """The leaves that train, where a part is frozen."""
+        return list(self.description["trained"])
+
+    @property
     def checkpoints(self) -> Path:
         return self.path / "checkpoints"
 
@@ -140,6 +152,7 @@ def create(
     description: Mapping[str, Any],
     model_files: Mapping[str, bytes | Path],
     dtypes: Mapping[str, str],
+    base: Callable[[Path], Base] | None = None,
 ) -> RunFolder:
     """Makes a run folder in one rename.
 
@@ -148,6 +161,7 @@ def create(
       description: for run.json; `config` and `order` (a fingerprint) in it are compared on resume.
       model_files: name to content or file to copy, for model/.
       dtypes: Hugging Face tensor name to dtype name.
+      base: makes what the run rests on, given the folder while it is being made.
 
     Raises:
       InputError: the path is taken, or cannot be written.
@@ -168,6 +182,10 @@ def create(
             else:
                 shutil.copyfile(content, target)
         write_json(temporary / "model" / "tensors.json", {"dtypes": dict(dtypes)})
+        if base:
+            found = base(temporary)
+            found.keep(temporary)
+            description = {**description, "base": found.described()}
         write_json(temporary / "run.json", {"version": maxlite.__version__, **description})
         temporary.rename(path)
     except BaseException as e:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,10 @@ from maxlite.hf import config_json, json_values, metadata, names
 from maxlite.hf.folder import LazyModel
 from maxlite.hf.lazy import LazyArray
 from maxlite.model import llama
+from maxlite.model.leaves import Leaf, leaf
 from maxlite.state import checkpoint, manifest
-from maxlite.state.host import open_lazy, run_model
+from maxlite.state.base import Base
+from maxlite.state.host import base_of, began_with, open_lazy, run_model
 from maxlite.state.init import apply
 from maxlite.state.place import place
 from maxlite.state.run import RunFolder, is_run
@@ -41,6 +44,8 @@ class ModelSource:
       step: the step of the run that the weights are from; -1 where they are not from a run.
       notes: lines worth showing once.
       tensors: its weights on the host.
+      host: all of it there; None for random weights.
+      base: says what a run that freezes a part of it rests on.
     """
 
     where: str
@@ -52,6 +57,8 @@ class ModelSource:
     step: int = -1
     notes: tuple[str, ...] = ()
     tensors: Mapping[str, LazyArray] = field(default_factory=dict)
+    host: LazyModel | None = None
+    base: Callable[[], Base] | None = None
     _seed: int | None = None
 
     @property
@@ -73,11 +80,11 @@ class ModelSource:
     def load(
         self, shardings: Mapping[str, NamedSharding], dtypes: Mapping[str, Any]
     ) -> dict[str, jax.Array]:
-        """The parameters on their devices, born sharded.
+        """The leaves that `shardings` names on their devices, born sharded.
 
         Args:
-          shardings: stacked names to shardings.
-          dtypes: stacked names to dtypes.
+          shardings: leaf names to shardings.
+          dtypes: leaf names to dtypes.
 
         Raises:
           InputError: damaged weights, or NaN or infinity in them.
@@ -86,7 +93,8 @@ class ModelSource:
             return self._random(shardings, dtypes)
         if not self.tensors:
             raise ValueError(f"{self.where} was opened without its weights")
-        return place(self.tensors, self.shapes, shardings, dtypes, self.where)
+        shapes = {name: leaf(name).shape(self.shapes[leaf(name).parameter]) for name in shardings}
+        return place(self.tensors, shapes, shardings, dtypes, self.where)
 
     def _random(
         self, shardings: Mapping[str, NamedSharding], dtypes: Mapping[str, Any]
@@ -103,14 +111,25 @@ class ModelSource:
             params[name] = make(key)
         return params
 
-    def stacked_dtypes(self) -> dict[str, Any]:
-        """The dtype each stacked parameter is kept in; the widest where layers differ."""
-        stored = {name: tensor.dtype for name, tensor in self.tensors.items()} or self.dtypes
-        widest: dict[str, Any] = {}
-        for name, dtype in stored.items():
-            stacked, _ = names.split(name)
-            widest[stacked] = jnp.promote_types(widest.get(stacked, dtype), dtype)
-        return widest
+    def stored_dtypes(self, leaves: Iterable[str] = ()) -> dict[str, Any]:
+        """The dtype each leaf is stored in; the widest where its layers or rows differ.
+
+        Args:
+          leaves: their names; by default every parameter is one.
+        """
+        return {name: self._stored(leaf(name)) for name in leaves or self.shapes}
+
+    def _stored(self, own: Leaf) -> Any:
+        if own.parameter.startswith(names.LAYERS):
+            layers = own.taken(self.shapes[own.parameter])
+            kinds = [self._dtype(names.unstacked(own.parameter, layer)) for layer in layers]
+            return functools.reduce(jnp.promote_types, kinds)
+        if own.rows is not None and self.tensors:
+            return self.tensors[own.parameter].rows(own.rows[0], own.rows[-1] + 1).dtype
+        return self._dtype(own.parameter)
+
+    def _dtype(self, name: str) -> Any:
+        return jnp.dtype(self.tensors[name].dtype if self.tensors else self.dtypes[name])
 
 
 def open_model(model: str, step: int = -1, init: Sequence[Transform] = ()) -> ModelSource:
@@ -126,18 +145,24 @@ def open_model(model: str, step: int = -1, init: Sequence[Transform] = ()) -> Mo
     """
     path = Path(model).expanduser()
     if not is_run(path):
-        return _from_lazy(apply(open_lazy(model), init))
-    run = RunFolder(path)
-    step = manifest.require_verified(run.checkpoints, step, checkpoint.share(), checkpoint.agree)
-    source = _from_lazy(apply(run_model(run, step), init))
-    source.where, source.step = str(path), step
+        source = _from_lazy(apply(open_lazy(model), init))
+    else:
+        run = RunFolder(path)
+        step = manifest.require_verified(
+            run.checkpoints, step, checkpoint.share(), checkpoint.agree
+        )
+        source = _from_lazy(apply(run_model(run, step), init))
+        source.where, source.step = str(path), step
+    source.base = functools.partial(base_of, model, step, init)
     return source
 
 
 def run_files(run: RunFolder) -> ModelSource:
-    """The model of a run as its model/ folder describes it, without weights."""
+    """The model of a run as its model/ folder describes it, with the frozen weights alone."""
     source = _from_lazy(run_model(run))
     source.where, source.dtypes = str(run.path), run.tensor_dtypes()
+    if run.base:
+        source.tensors = began_with(run).tensors
     return source
 
 
@@ -154,6 +179,7 @@ def _from_lazy(model: LazyModel) -> ModelSource:
         metadata=model.metadata,
         notes=model.notes,
         tensors=model.tensors,
+        host=model,
     )
 
 

@@ -11,19 +11,18 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.sharding import Mesh, NamedSharding
 
 from maxlite.config import Config
 from maxlite.console import human, say
 from maxlite.data.corpus import Corpus, load_corpus
 from maxlite.errors import InputError
-from maxlite.hf import names
 from maxlite.hf.folder import without_tokenizer
 from maxlite.model import llama
 from maxlite.model.flops import flops_per_token
-from maxlite.state import checkpoint, rules
+from maxlite.state import checkpoint
 from maxlite.state import mesh as mesh_lib
+from maxlite.state.claims import Claims, claim, table
 from maxlite.state.ready import default_dtype
 from maxlite.state.run import RunFolder, check_free, check_same, is_run
 from maxlite.state.source import ModelSource, open_model, random_model, run_files
@@ -39,7 +38,7 @@ class Job:
     tokenizer: Tokenizer
     corpus: Corpus
     mesh: Mesh
-    claimed: Mapping[str, rules.Rule]
+    claims: Claims
     shardings: Mapping[str, NamedSharding]
     run: RunFolder | None  # the run to go on with
     resumed: int  # its newest verified checkpoint; -1: begin with the source's weights
@@ -71,17 +70,14 @@ class Job:
 
     @property
     def flops_per_token(self) -> float:
-        _, frozen = rules.split(self.claimed)
-        return flops_per_token(self.source.architecture, self.config.seq_len, set(frozen))
+        arch = self.source.architecture
+        return flops_per_token(arch, self.config.seq_len, self.claims.frozen)
 
     def dtypes(self) -> dict[str, Any]:
-        """The dtype of every stacked parameter on the devices: float32 for what trains."""
-        stored = self.source.stacked_dtypes()
-        frozen_dtype = self.config.frozen_dtype
-        return {
-            name: jnp.dtype(jnp.float32 if rule.trains else frozen_dtype or stored[name])
-            for name, rule in self.claimed.items()
-        }
+        """The dtype of every leaf on the devices: float32 for what trains, else as it is stored."""
+        stored = self.source.stored_dtypes(self.claims.rules)
+        trained = dict.fromkeys(self.claims.trained, jnp.float32)
+        return {n: jnp.dtype(trained.get(n, self.config.frozen_dtype or stored[n])) for n in stored}
 
 
 def prepare(config: Config) -> Job:
@@ -109,6 +105,7 @@ def prepare(config: Config) -> Job:
         source = run_files(run)
         tokenizer = load_tokenizer(run.model)
     elif config.model:
+        _check_finished(Path(config.model).expanduser())
         source = open_model(config.model, init=config.init)
         if config.data.tokenizer:
             tokenizer = load_tokenizer(config.data.tokenizer)
@@ -145,8 +142,14 @@ def prepare(config: Config) -> Job:
         arch, attention=config.attention, remat=config.remat, scan_unroll=config.scan_unroll
     )  # without weights: refuses settings that it does not know
     mesh_lib.check_heads(mesh, arch)
-    shapes = names.stacked(arch)
-    shardings = mesh_lib.shardings(mesh, shapes)
+    inserted = source.metadata.get("layers", {}).get("inserted", ())
+    claims = claim(config.train, arch, inserted)
+    if claims.frozen and source.where == "random weights":
+        raise InputError(
+            f"config key 'train' freezes {claims.frozen[0]} of a model of random weights; name a"
+            " model, or train everything"
+        )
+    shardings = mesh_lib.shardings(mesh, claims.shapes)
     corpus = load_corpus(
         config.data,
         tokenizer,
@@ -167,12 +170,24 @@ def prepare(config: Config) -> Job:
         tokenizer=tokenizer,
         corpus=corpus,
         mesh=mesh,
-        claimed=rules.claim(rules.SETS[config.train], shapes),
+        claims=claims,
         shardings=shardings,
         run=run,
         resumed=resumed,
         problems=problems,
     )
+
+
+def _check_finished(model: Path) -> None:
+    """Refuses to begin a stage with a run that has not come to its end."""
+    if is_run(model):
+        stands = RunFolder(model).status()
+        if stands["status"] != "finished":
+            raise InputError(
+                f"config key 'model' names the run {model}, which is not finished but "
+                f"{stands['status']} at step {stands['step']}: start it again until it is, or "
+                "export the step that you mean and name the folder"
+            )
 
 
 def _resumable(run: RunFolder, config: Config) -> tuple[int, Mapping[int, str]]:
@@ -198,15 +213,14 @@ def _resumable(run: RunFolder, config: Config) -> tuple[int, Mapping[int, str]]:
 
 def summary(job: Job) -> str:
     """What the run will do, for the person who starts it."""
-    c, shapes = job.config, job.source.shapes
+    c, shapes, dtypes = job.config, job.claims.shapes, job.dtypes()
     count = sum(math.prod(s) for s in shapes.values())
-    bytes_ = sum(math.prod(s) * job.dtypes()[n].itemsize for n, s in shapes.items())
-    trains, _ = rules.split(job.claimed)
-    moments = sum(math.prod(shapes[n]) * np.dtype(np.float32).itemsize * 2 for n in trains)
+    bytes_ = sum(math.prod(s) * dtypes[n].itemsize for n, s in shapes.items())
+    moments = sum(math.prod(shapes[n]) * 8 for n in job.claims.trained)
     axes = ", ".join(f"{axis}={size}" for axis, size in job.mesh.shape.items())
     rows = [
         f"model: {job.source.where}, {human(count)} parameters",
-        rules.table(job.claimed, shapes),
+        table(job.claims, dtypes),
         f"memory: weights {bytes_ / 2**30:.2f} GiB, optimizer {moments / 2**30:.2f} GiB, over all "
         f"devices, before activations",
         f"devices: {jax.device_count()} x {jax.devices()[0].device_kind} ({axes}), {c.dtype}",

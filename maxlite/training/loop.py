@@ -17,9 +17,10 @@ from maxlite.data.loader import batches
 from maxlite.errors import InputError
 from maxlite.generate import Generator, prompt_ids, stop_ids
 from maxlite.score import Scorer
+from maxlite.state import base, checkpoint, export, origin, run
 from maxlite.state import batch as batch_lib
-from maxlite.state import checkpoint, export, origin, rules, run
 from maxlite.state import mesh as mesh_lib
+from maxlite.state.base import Base
 from maxlite.training import metrics as metrics_lib
 from maxlite.training import optim
 from maxlite.training import step as step_lib
@@ -87,11 +88,12 @@ class Trainer:
     def __init__(self, job: Job, signals: StopSignals):
         self.job, self.config, self.signals = job, job.config, signals
         self.speak = jax.process_index() == 0
-        self.optimizer = optim.make_optimizer(job.config)
+        self.trains, self.frozen_names = job.claims.trained, job.claims.frozen
+        by_rule = {name: job.claims.rule(name) for name in self.trains}
+        self.optimizer = optim.make_optimizer(job.config, by_rule)
         self.schedule = optim.schedule(job.config)
         self.batch_sharding = mesh_lib.batch_sharding(job.mesh)
         self.replicated = mesh_lib.replicated(job.mesh)
-        self.trains, self.frozen_names = rules.split(job.claimed)
 
     def run(self) -> None:
         """Trains to the end. Every way out leaves a true status.json."""
@@ -119,9 +121,13 @@ class Trainer:
         if job.run is None:
             fingerprint = job.corpus.order.fingerprint
             description = {"config": config_lib.as_dict(config), "order": fingerprint}
+            if self.frozen_names:
+                description["trained"] = self.trains
             path = Path(config.out).expanduser()
             if self.speak:
-                run.create(path, description, job.source.carried, job.source.dtypes)
+                source = job.source
+                rests_on = self._base if self.frozen_names else None
+                run.create(path, description, source.carried, source.dtypes, rests_on)
             checkpoint.barrier("maxlite_run_folder")
             self.folder = job.run = run.RunFolder(path)
             if self.speak:
@@ -144,13 +150,20 @@ class Trainer:
         )
         self._status(status="running", step=self.step, steps=config.steps, message="")
 
+    def _base(self, folder: Path) -> Base:
+        """What the run rests on whose folder is being made."""
+        source = self.job.source
+        assert source.base and source.host
+        if self.config.checkpoint.copy_base:
+            return base.of_copy(source.host, folder)
+        return source.base()
+
     def _restore_or_begin(self) -> None:
         job = self.job
-        dtypes = job.dtypes()
+        dtypes, shapes = job.dtypes(), job.claims.shapes
 
         def abstract(name: str) -> jax.ShapeDtypeStruct:
-            shape, sharding = job.source.shapes[name], job.shardings[name]
-            return jax.ShapeDtypeStruct(shape, dtypes[name], sharding=sharding)
+            return jax.ShapeDtypeStruct(shapes[name], dtypes[name], sharding=job.shardings[name])
 
         params = {name: abstract(name) for name in self.trains}
         opt = jax.eval_shape(self.optimizer.init, params)
@@ -166,7 +179,8 @@ class Trainer:
             loaded = checkpoint.restore(folder, self.step, "params", params)
             rest = checkpoint.restore(folder, self.step, "rest", rest)
             self.state = step_lib.State(loaded, rest["opt"], rest["counters"])
-            self.frozen: dict[str, jax.Array] = {}
+            frozen = {name: job.shardings[name] for name in self.frozen_names}
+            self.frozen = job.source.load(frozen, dtypes) if frozen else {}
             say(f"resumed from step {self.step}", self.speak)
             return
         source = job.source

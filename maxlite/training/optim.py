@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import optax
 from jax.sharding import NamedSharding
 
-from maxlite.config import Config, warmup_steps
+from maxlite.config import Config, Optimizer, warmup_steps
+from maxlite.model.leaves import leaf
+from maxlite.rules import Rule
 
 
 def schedule(config: Config) -> optax.Schedule:
@@ -30,21 +32,58 @@ def schedule(config: Config) -> optax.Schedule:
 
 
 def decays(name: str) -> bool:
-    """Whether weight decay applies to a parameter: to matrices, not to norms and biases."""
-    return not name.endswith(("norm.weight", ".bias"))
+    """Whether weight decay applies to a leaf: to matrices, not to norms and biases."""
+    return not leaf(name).parameter.endswith(("norm.weight", ".bias"))
 
 
-def make_optimizer(config: Config) -> optax.GradientTransformation:
-    """AdamW (arXiv 1711.05101) after global-norm clipping, over {stacked name: array}."""
+def make_optimizer(
+    config: Config, rules: Mapping[str, Rule] | None = None
+) -> optax.GradientTransformation:
+    """AdamW (arXiv 1711.05101) after global-norm clipping, over {leaf name: array}.
+
+    Args:
+      config: `optimizer` in it holds for every leaf whose rule says nothing else.
+      rules: leaf names to the rules that they train by.
+    """
     opt = config.optimizer
+    settings = {name: _settings(opt, rule) for name, rule in (rules or {}).items()}
     clip = optax.clip_by_global_norm(opt.clip) if opt.clip else optax.identity()
-    return optax.chain(
-        clip,
-        optax.scale_by_adam(opt.beta1, opt.beta2, opt.eps),
+    groups = dict.fromkeys(settings.values()) or {_settings(opt, Rule()): None}
+    if len(groups) == 1:
+        return optax.chain(clip, *_adamw(config, next(iter(groups))))
+    labels = {name: str(group) for name, group in settings.items()}
+    each = {str(group): optax.chain(*_adamw(config, group)) for group in groups}
+    return optax.chain(clip, optax.partition(each, lambda params: {n: labels[n] for n in params}))
+
+
+class Settings(NamedTuple):
+    """How a group of leaves is updated; `rate` multiplies the schedule."""
+
+    rate: float
+    decay: float
+    beta1: float
+    beta2: float
+
+
+def _settings(opt: Optimizer, rule: Rule) -> Settings:
+    return Settings(
+        rule.learning_rate,
+        opt.weight_decay if rule.weight_decay < 0 else rule.weight_decay,
+        opt.beta1 if rule.beta1 < 0 else rule.beta1,
+        opt.beta2 if rule.beta2 < 0 else rule.beta2,
+    )
+
+
+def _adamw(config: Config, group: Settings) -> tuple[optax.GradientTransformation, ...]:
+    rate = schedule(config)
+    return (
+        optax.scale_by_adam(group.beta1, group.beta2, config.optimizer.eps),
         optax.add_decayed_weights(
-            opt.weight_decay, mask=lambda params: {name: decays(name) for name in params}
+            group.decay, mask=lambda params: {name: decays(name) for name in params}
         ),
-        optax.scale_by_learning_rate(schedule(config)),
+        optax.scale_by_learning_rate(
+            rate if group.rate == 1 else lambda count: group.rate * rate(count)
+        ),
     )
 
 

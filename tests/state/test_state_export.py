@@ -178,7 +178,7 @@ def test_from_any_mesh(trained, tmp_path, stacked):
     run, values = trained("float32", shards=2)
     source = open_model(str(run.path))
     mesh = mesh_lib.make_mesh("data=2,fsdp=2,tensor=2")
-    params = source.load(mesh_lib.shardings(mesh, source.shapes), source.stacked_dtypes())
+    params = source.load(mesh_lib.shardings(mesh, source.shapes), source.stored_dtypes())
     with jax.set_mesh(mesh):
         export.write(tmp_path / "out", source, params)
     same_tensors(values, stacked(tmp_path / "out"))

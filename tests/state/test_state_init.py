@@ -187,7 +187,7 @@ def test_devices_hold_what_a_folder_would(kind, mesh, folder, new, recipe, ids, 
     expected = stacked(tmp_path / "written")
     mesh = mesh_lib.make_mesh(mesh)
     source = open_model(str(folder), init=transforms)
-    params = source.load(mesh_lib.shardings(mesh, source.shapes), source.stacked_dtypes())
+    params = source.load(mesh_lib.shardings(mesh, source.shapes), source.stored_dtypes())
     assert params.keys() == expected.keys()
     for name, x in params.items():
         assert x.dtype == jnp.bfloat16 and x.sharding.spec == mesh_lib.spec(name)
@@ -213,7 +213,7 @@ def test_each_device_reads_its_share_of_what_is_rebuilt(mesh, folder, new):
     source = open_model(str(folder), init=transforms)
     watched = {name: Watched(x) for name, x in source.tensors.items()}
     shardings = mesh_lib.shardings(mesh, source.shapes)
-    place(watched, source.shapes, shardings, source.stacked_dtypes(), "here")
+    place(watched, source.shapes, shardings, source.stored_dtypes(), "here")
     for name, x in watched.items():
         size = int(np.prod(x.shape))
         cut = mesh.shape["fsdp"] if "norm" not in name else 1

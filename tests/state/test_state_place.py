@@ -14,7 +14,7 @@ from maxlite.state.source import open_model
 
 def placed(folder, mesh, dtype=None):
     source = open_model(str(folder))
-    dtypes = source.stacked_dtypes()
+    dtypes = source.stored_dtypes()
     if dtype:
         dtypes = dict.fromkeys(dtypes, jnp.dtype(dtype))
     return source.load(mesh_lib.shardings(mesh, source.shapes), dtypes)
@@ -69,7 +69,7 @@ def test_every_element_is_read_once_and_never_a_whole_matrix_for_a_shard(mesh, t
     logs = {name: [] for name in folder.tensors}
     watched = {name: Watched(x, logs[name]) for name, x in folder.tensors.items()}
     shardings = mesh_lib.shardings(mesh, source.shapes)
-    place(watched, source.shapes, shardings, source.stacked_dtypes(), "here")
+    place(watched, source.shapes, shardings, source.stored_dtypes(), "here")
     for name, log in logs.items():
         size = int(np.prod(folder.tensors[name].shape))
         cut = mesh.shape["fsdp"] if "norm" not in name else 1

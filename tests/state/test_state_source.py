@@ -46,7 +46,7 @@ def test_a_run_opens_as_its_folder_did(tiny_folder, tmp_path):
     assert after.dtypes == before.dtypes
     assert after.config == before.config and after.metadata == before.metadata
     assert after.files.keys() == before.files.keys()
-    assert after.stacked_dtypes() == before.stacked_dtypes()
+    assert after.stored_dtypes() == before.stored_dtypes()
     assert (after.step, after.where) == (0, str(tmp_path / "run"))
 
 
@@ -66,7 +66,7 @@ def test_random_models_depend_on_the_seed_alone(tokenizer, monkeypatch):
     for seed, text in ((0, "fsdp=8"), (0, "fsdp=4,tensor=2"), (1, "fsdp=8")):
         source = random_model(arch, tokenizer, seed)
         mesh = mesh_lib.make_mesh(text)
-        values.append(source.load(mesh_lib.shardings(mesh, source.shapes), source.stacked_dtypes()))
+        values.append(source.load(mesh_lib.shardings(mesh, source.shapes), source.stored_dtypes()))
     for name, x in values[0].items():
         np.testing.assert_array_equal(np.asarray(x), np.asarray(values[1][name]))
         assert "norm" in name or not np.array_equal(np.asarray(x), np.asarray(values[2][name]))
@@ -129,4 +129,4 @@ def test_loading_without_weights_is_no_random_model(tiny_folder, tmp_path):
     source = run_files(RunFolder(tmp_path / "run"))
     mesh = mesh_lib.make_mesh("fsdp=8")
     with pytest.raises(ValueError, match="without its weights"):
-        source.load(mesh_lib.shardings(mesh, source.shapes), source.stacked_dtypes())
+        source.load(mesh_lib.shardings(mesh, source.shapes), source.stored_dtypes())

@@ -11,9 +11,9 @@ from maxlite import config as config_lib
 from maxlite.config import Architecture, Config, Data, Optimizer, Source
 from maxlite.errors import InputError
 from maxlite.model.flops import flops_per_token
-from maxlite.state import imported, rules
+from maxlite.state import imported
 from maxlite.state import run as run_lib
-from maxlite.state.rules import Rule
+from maxlite.state.run import RunFolder
 from maxlite.state.source import open_model
 from maxlite.training import job as job_lib
 
@@ -57,7 +57,7 @@ def test_a_job_is_what_the_config_says(stage, tmp_path, capsys):
     assert job.tokenizer.rows == 400 and job.source.architecture.vocab_size == 410
     assert job.run is None and job.resumed == -1
     assert job.flops_per_token == flops_per_token(job.source.architecture, 32, ())
-    assert job.shardings.keys() == job.source.shapes.keys() == job.claimed.keys()
+    assert job.shardings.keys() == job.source.shapes.keys() == job.claims.rules.keys()
     assert set(job.corpus.evals) == {"en"}
     assert "10 of the model's 410 vocabulary rows" in capsys.readouterr().err
     said = job_lib.summary(job)
@@ -66,14 +66,27 @@ def test_a_job_is_what_the_config_says(stage, tmp_path, capsys):
     assert sorted(os.listdir(tmp_path)) == ["model"]  # nothing has been written
 
 
-def test_what_is_frozen_keeps_its_type(stage, monkeypatch):
-    table = (Rule("head", r"lm_head\..*", True), Rule("rest", ".*", False))
-    monkeypatch.setitem(rules.SETS, "everything", table)
-    dtypes = job_lib.prepare(stage()).dtypes()
+def test_what_is_frozen_keeps_its_type(stage):
+    dtypes = job_lib.prepare(stage(train="output_rows")).dtypes()
     assert dtypes.pop("lm_head.weight") == jnp.float32
     assert set(dtypes.values()) == {jnp.dtype("bfloat16")}
-    dtypes = job_lib.prepare(stage(frozen_dtype="float32")).dtypes()
+    dtypes = job_lib.prepare(stage(train="output_rows", frozen_dtype="float32")).dtypes()
     assert set(dtypes.values()) == {jnp.dtype("float32")}
+
+
+def test_only_what_trains_trains_of_a_random_model(stage, tiny_tokenizer):
+    settings = {"architecture": Architecture(**SIZES), "data__tokenizer": str(tiny_tokenizer)}
+    with pytest.raises(InputError, match=r"'train' freezes .* of a model of random weights"):
+        job_lib.prepare(stage(model="", train="norms", **settings))
+
+
+def test_a_run_that_did_not_finish_is_no_beginning(stage, tmp_path):
+    imported.import_model(open_model(stage().model), tmp_path / "before")
+    run = RunFolder(tmp_path / "before")
+    assert job_lib.prepare(stage(model=str(run.path))).source.step == 0
+    run.set_status(status="stopped", step=3)
+    with pytest.raises(InputError, match=r"before, which is not finished but stopped at step 3"):
+        job_lib.prepare(stage(model=str(run.path)))
 
 
 @pytest.fixture

@@ -177,8 +177,8 @@ def test_a_gradient_alone_that_is_not_finite_is_enough(optimizer):
         def __call__(self, tokens, positions, segments):
             return jnp.ones((*tokens.shape, 1)) * jnp.sqrt(self.x)  # infinitely steep at 0
 
-        def logits(self, hidden):
-            return jnp.concatenate([hidden, -hidden], -1)
+        def scores(self, hidden):
+            return [jnp.concatenate([hidden, -hidden], -1)]
 
     step = jit(step_lib.make_step(Cliff, optimizer))
     params = {"w.weight": jnp.zeros((1,))}

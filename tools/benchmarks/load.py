@@ -64,7 +64,7 @@ def ours(folder: str, dtype: str = "") -> tuple[Load, About]:
     def load() -> dict[str, jax.Array]:
         source = open_model(folder)
         shardings = mesh_lib.shardings(widest_mesh(source), source.shapes)
-        dtypes = source.stacked_dtypes()
+        dtypes = source.stored_dtypes()
         if dtype:
             dtypes = dict.fromkeys(dtypes, jnp.dtype(dtype))
         return jax.block_until_ready(source.load(shardings, dtypes))
