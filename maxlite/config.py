@@ -49,6 +49,7 @@ class Architecture:
     bos_token_id: int = -1  # -1: none
     eos_token_id: int = -1
     base_rows: int = 0  # vocabulary rows before the latest extension; 0: never extended
+    inserted_layers: str = ""  # that an expansion has inserted, such as "4,9"; for rules, in a plan
 
     def __post_init__(self):
         self.num_key_value_heads = self.num_key_value_heads or self.num_attention_heads

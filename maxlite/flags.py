@@ -121,6 +121,24 @@ def parse(argv: Sequence[str]) -> tuple[Config, list[str]]:
     return resolved, rest
 
 
+def parse_several(argv: Sequence[str]) -> tuple[dict[str, Config], list[str]]:
+    """`parse` for a program that takes several configs, --config=A,B; overrides hold for all.
+
+    Returns:
+      The resolved configs by the names they were given, and the arguments that are not about them.
+    """
+    names, overrides, rest = _split(argv)
+    several = [names] if not names or Path(names).is_file() else names.split(",")
+    given = [f"--config.{key}={value}" for key, value in overrides.items()]
+    found: dict[str, Config] = {}
+    for name in map(str.strip, several):
+        if name in found or (names and not name):
+            wrong = f"'{name}' twice" if name else "a file without a name"
+            raise InputError(f"--config={names} names {wrong}; write --config=A,B")
+        found[name] = parse([*([f"--config={name}"] if names else []), *given])[0]
+    return found, rest
+
+
 def _derive_again(arch: Architecture, given: Architecture, overrides: Collection[str]) -> None:
     """Lets what the file left to be derived follow the overrides of what it is derived from."""
     H = given.num_attention_heads

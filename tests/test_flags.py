@@ -243,3 +243,29 @@ def test_help_has_every_key_with_its_default():
     assert {"float", "0.0003"} <= {*lines["optimizer.learning_rate"].split()}
     assert "norms and biases never decay" in lines["optimizer.weight_decay"]
     assert "tuple" in lines["data.train"]
+
+
+def test_several_configs_share_their_overrides(file):
+    a, b = file(name="a.py"), file(name="b.py")
+    found, rest = flags.parse_several([f"--config={a}, {b}", "--config.steps=9", "--json=x"])
+    assert list(found) == [a, b] and rest == ["--json=x"]
+    assert [config.steps for config in found.values()] == [9, 9]
+    assert found[a] is not found[b]
+    comma = file(name="one,two.py")  # a file that is there wins over a list
+    assert list(flags.parse_several([f"--config={comma}"])[0]) == [comma]
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        ([], "no --config"),
+        (["--config.steps=1"], "--config is empty"),
+        (["--config=continue.py,"], "a file without a name"),
+        (["--config=continue.py,continue.py"], "'continue.py' twice"),
+        (["--config=continue.py,nonesuch.py"], "nonesuch.py"),
+        (["--config=continue.py", "--config.stepz=1"], "did you mean 'steps'"),
+    ],
+)
+def test_several_configs_are_refused_like_one(argv, said):
+    with pytest.raises(InputError, match=said):
+        flags.parse_several(argv)

@@ -35,7 +35,7 @@ ROOMS: dict[str, set[str]] = {
     "evaluate": {"score"},
     "generate": {"state", "data"},
     "training": {"corpus", "importance", "score", "evaluate", "generate"},
-    "plan": {"training"},
+    "plan": {"training", "flags"},
     "report": {"training"},
     "recipe": {"plan", "report", "flags"},
     "train": {"training", "flags", "distributed"},

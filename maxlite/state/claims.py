@@ -165,6 +165,8 @@ class _Selection:
 
     def _layers(self, text: str, size: int) -> np.ndarray:
         if text == "inserted":
+            if not self.inserted and self.arch.inserted_layers:
+                return self._numbers(self.arch.inserted_layers, size, "layers")
             if not self.inserted:
                 raise InputError(
                     f"train: the rule '{self._name}' is for inserted layers, but the model's"

@@ -205,19 +205,7 @@ def random_model(arch: Architecture, tokenizer: Tokenizer, seed: int) -> ModelSo
         bos_token_id=token(arch.bos_token_id, tokenizer.bos),
         eos_token_id=token(arch.eos_token_id, tokenizer.eos),
     )
-    needed = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
-    missing = [key for key in needed if getattr(arch, key) < 1]
-    if missing:
-        raise InputError(
-            "config key 'model' is empty, and a random model needs "
-            f"{', '.join('architecture.' + key for key in missing)}; set them, or name a model"
-        )
-    D, H = arch.hidden_size, arch.num_attention_heads
-    if D % H and arch.head_dim == D // H:
-        raise InputError(
-            f"architecture.hidden_size {D} is not a multiple of architecture.num_attention_heads "
-            f"{H}; change one of them, or set architecture.head_dim"
-        )
+    check_shape(arch, "config key 'model' is empty, and a random model")
     config = config_json.config_for(arch, "float32")
     arch = config_json.architecture(config, "config key 'architecture'")
     return ModelSource(
@@ -227,3 +215,25 @@ def random_model(arch: Architecture, tokenizer: Tokenizer, seed: int) -> ModelSo
         dtypes=dict.fromkeys(names.expected(arch), "float32"),
         _seed=seed,
     )
+
+
+def check_shape(arch: Architecture, what: str) -> None:
+    """Refuses an `architecture` that is not the whole shape of a model.
+
+    Args:
+      arch: as a config gives it.
+      what: for messages, what needs it.
+    """
+    needed = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
+    missing = [key for key in needed if getattr(arch, key) < 1]
+    if missing:
+        raise InputError(
+            f"{what} needs {', '.join('architecture.' + key for key in missing)}; set them, or"
+            " name a model"
+        )
+    D, H = arch.hidden_size, arch.num_attention_heads
+    if D % H and arch.head_dim == D // H:
+        raise InputError(
+            f"architecture.hidden_size {D} is not a multiple of architecture.num_attention_heads "
+            f"{H}; change one of them, or set architecture.head_dim"
+        )

@@ -41,6 +41,16 @@ def test_the_sets_of_the_field():
     assert trained("norms") == {n for n in everything if n.endswith("norm.weight")}
 
 
+def test_inserted_layers_may_be_in_the_architecture_until_a_model_tells():
+    arch = dataclasses.replace(ARCH, inserted_layers="2,5")
+    assert trained("inserted_layers", arch) == trained("inserted_layers", inserted=[2, 5])
+    assert trained("inserted_layers", arch, inserted=[1]) == trained(
+        "inserted_layers", inserted=[1]
+    )
+    with pytest.raises(InputError, match=r"layers '2,6' .* layers 0 to 5"):
+        claim("inserted_layers", dataclasses.replace(ARCH, inserted_layers="2,6"))
+
+
 @pytest.mark.parametrize("name", SETS)
 def test_every_set_is_usable_and_claims_each_leaf_once(name):
     claims = claim(name, ARCH, inserted=[2, 5])

@@ -1,0 +1,69 @@
+"""Memory of the backward pass: the one place that says how activations are estimated."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from maxlite.config import Architecture
+from maxlite.model.attention import choose
+from maxlite.model.leaves import EMBEDDING, LAYERS, leaf
+from maxlite.model.parameters import shapes
+
+
+def activation_bytes(
+    arch: Architecture,
+    rows: int,
+    seq_len: int,
+    frozen: Collection[str] = (),
+    *,
+    remat: str = "none",
+    attention: str = "auto",
+    itemsize: int = 2,
+) -> int:
+    """Bytes of activations at the peak of a step over one micro-batch; an estimate.
+
+    Three things are added up, with T = rows * seq_len tokens.
+
+    * What layers keep for the backward pass, in the compute dtype: from the lowest layer on at or
+      before which something trains, each keeps its input, T * D, and without rematerialisation
+      also the results of the projections q, k, v, o, gate and up, and attention's. Layers below
+      keep nothing.
+    * What the layer at work has besides: all of these and the product of gate and up, with their
+      gradients; for the dense attention also scores and weights, float32, of the half of the
+      square that is seen.
+    * The scores of the vocabulary and their gradient, float32.
+
+    Not counted: what a compiler adds, such as copies of a layer's weights in the compute dtype.
+
+    Args:
+      arch: the model's shape.
+      rows: of a micro-batch, over all devices.
+      seq_len: tokens in a row.
+      frozen: leaves that do not train.
+      remat: as in the config.
+      attention: as in the config.
+      itemsize: bytes of a number in the compute dtype.
+    """
+    tokens = rows * seq_len
+    D, F = arch.hidden_size, arch.intermediate_size
+    HE, KE = (n * arch.head_dim for n in (arch.num_attention_heads, arch.num_key_value_heads))
+    inside = 2 * HE + 2 * KE + D + 2 * F
+    layers = arch.num_hidden_layers - _lowest(arch, frozen)
+    kept = layers * (D + (inside if remat == "none" else 0))
+    at_work = 2 * (D + inside + F) if layers else 0
+    scores = 0
+    if layers and choose(attention) == "dense":
+        scores = 4 * arch.num_attention_heads * rows * seq_len**2
+    return tokens * itemsize * (kept + at_work) + scores + 2 * 4 * tokens * arch.vocab_size
+
+
+def _lowest(arch: Architecture, frozen: Collection[str]) -> int:
+    """The lowest layer at or before which something trains; as many as there are for none."""
+    whole = shapes(arch)
+    trains = {name: set(range(shape[0])) for name, shape in whole.items()}
+    for own in map(leaf, frozen):
+        trains[own.parameter] -= set(own.taken(whole[own.parameter]))
+    if trains[EMBEDDING]:
+        return 0
+    layers = [row for name, rows in trains.items() if name.startswith(LAYERS) for row in rows]
+    return min(layers, default=arch.num_hidden_layers)

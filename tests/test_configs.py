@@ -1,0 +1,160 @@
+"""The stage files in configs/: each loads, plans, claims what its paper says, and trains."""
+
+import json
+import re
+from pathlib import Path
+
+import jax
+import pytest
+from commands import call, metrics, status
+from extended import extend
+
+from maxlite import flags
+from maxlite.model.leaves import EMBEDDING, HEAD, LAYERS, leaf
+from maxlite.plan import plan
+
+# `call` runs as a program what is imported here.
+pytestmark = pytest.mark.filterwarnings("ignore:.*found in sys.modules:RuntimeWarning")
+
+CONFIGS = flags._HERE / "configs"
+FILES = sorted(str(path.relative_to(CONFIGS)) for path in CONFIGS.rglob("*.py"))
+EEVE, LLAMA = 10_804_924_416, 6_885_486_592
+
+# file: parameters of the paper's shape (0: it has none), and what trains: rows of the tables
+# (None: not at all) and layers (a slice)
+STAGES = {
+    "continue.py": (0, (0, None), (0, None), slice(None)),
+    "pretrain.py": (0, (0, None), None, slice(None)),
+    "stage1.py": (0, (32_000, None), (32_000, None), None),
+    "eeve/stage1.py": (EEVE, (32_000, None), None, None),
+    "eeve/stage2.py": (EEVE, None, (32_000, None), None),
+    "eeve/stage3.py": (EEVE, (32_000, None), (32_000, None), None),
+    "eeve/stage4.py": (EEVE, None, (0, None), None),
+    "eeve/stage5.py": (EEVE, (32_000, None), (0, None), None),
+    "eeve/stage7.py": (EEVE, None, None, slice(None)),
+    "kosolar/stage1.py": (EEVE, (32_000, None), (0, None), None),
+    "chinese_llama/pretrain1.py": (LLAMA, (0, None), None, None),
+    "redwhale/tables.py": (0, (0, None), (0, None), None),
+    "redwhale/odd.py": (0, None, None, slice(1, None, 2)),
+    "redwhale/even.py": (0, None, None, slice(0, None, 2)),
+    "solar/continue.py": (10_731_524_096, (0, None), (0, None), slice(None)),
+    "llama_pro/continue.py": (8_357_482_496, None, None, slice(4, None, 5)),
+}
+
+
+@pytest.fixture(scope="module")
+def desk(tmp_path_factory, make_folder, tiny_tokenizer, tiny_text) -> Path:
+    """A folder with model/, four layers and ten new rows of which it knows, and text/."""
+    here = tmp_path_factory.mktemp("desk")
+    folder = make_folder(
+        here / "model", dtype="bfloat16", vocab_size=410, num_hidden_layers=4, tokenizer=""
+    )
+    for file in extend(tiny_tokenizer, here / "tokenizer", 10).iterdir():
+        file.rename(folder / file.name)
+    note = {"vocabulary": {"base_rows": 400}, "layers": {"inserted": [3]}}
+    (folder / "maxlite.json").write_text(json.dumps(note))
+    (here / "text").mkdir()
+    lines = (tiny_text / "xx.txt").read_text("utf-8").splitlines()[:60]
+    (here / "text" / "xx.txt").write_text("\n".join(lines), "utf-8")
+    return here
+
+
+def trained(planned) -> dict[str, list[int]]:
+    """Rows of axis 0 that train, by parameter."""
+    found: dict[str, list[int]] = {}
+    for own in map(leaf, planned.claims.trained):
+        found.setdefault(own.parameter, []).extend(own.taken(planned.claims.whole[own.parameter]))
+    return found
+
+
+def test_every_file_is_known_here():
+    assert list(STAGES) and sorted(STAGES) == FILES
+
+
+@pytest.mark.parametrize("file", STAGES)
+def test_a_stage_trains_what_its_paper_says(file, desk):
+    more = {"continue.py": [f"--config.model={desk}/model"]}
+    more["pretrain.py"] = ["--config.architecture.vocab_size=400"]
+    config, _ = flags.parse([f"--config={file}", *more.get(file, ())])
+    assert not (config.out or config.export or config.init or config.data.train)
+    assert not (config.data.eval or config.data.tokenizer)
+    planned = plan(config)
+    parameters, inputs, outputs, layers = STAGES[file]
+    assert planned.parameters == parameters or not parameters
+    rows, depth = planned.architecture.vocab_size, planned.architecture.num_hidden_layers
+    found = trained(planned)
+    for name, part in ((EMBEDDING, inputs), (HEAD, outputs)):
+        expected = list(range(rows)[slice(*part)]) if part else None
+        assert found.pop(name, None) == expected
+    found.pop("model.norm.weight", None)
+    expected = list(range(depth)[layers]) if layers else None
+    assert bool(found) == bool(expected)
+    for name, taken in found.items():
+        assert name.startswith(LAYERS) and sorted(taken) == expected
+    in_layers = [name for name in planned.claims.whole if name.startswith(LAYERS)]
+    assert not found or set(found) == set(in_layers)
+
+
+def test_the_figures_of_the_papers():
+    def planned(file):
+        return plan(flags.parse([f"--config={file}"])[0])
+
+    assert f"{planned('chinese_llama/pretrain1.py').figures()['trainable_share']:.2%}" == "2.97%"
+    kosolar, eeve = planned("kosolar/stage1.py"), planned("eeve/stage5.py")
+    assert kosolar.claims.trained == eeve.claims.trained and kosolar.figures() == eeve.figures()
+    odd, even = trained(planned("redwhale/odd.py")), trained(planned("redwhale/even.py"))
+    assert {n: sorted(odd[n] + even[n]) for n in odd} == {n: list(range(48)) for n in odd}
+    assert planned("redwhale/tables.py").architecture.vocab_size == 49_072
+
+
+def test_a_short_name_finds_its_file():
+    def found(name):
+        return str(flags.find_config(name).relative_to(CONFIGS))
+
+    assert found("continue.py") == "continue.py" and found("stage1.py") == "stage1.py"
+    assert found("stage5.py") == "eeve/stage5.py" and found("odd.py") == "redwhale/odd.py"
+    assert found("kosolar/stage1.py") == "kosolar/stage1.py"
+
+
+def test_plans_of_a_recipe_are_made_at_once(tmp_path):
+    names = ",".join(f"eeve/stage{n}.py" for n in (1, 2, 3, 4, 5, 7))
+    outcome = call("maxlite.plan", f"--config={names}", f"--json={tmp_path / 'p.json'}")
+    assert outcome.status == 0, outcome.err
+    stages = json.loads((tmp_path / "p.json").read_text())
+    assert [stage["parameters"] for stage in stages] == [EEVE] * 6
+    assert f"all 6 (of {EEVE:,} parameters)" in outcome.out
+
+
+@pytest.mark.parametrize("file", STAGES)
+def test_files_are_short_and_name_their_source(file):
+    text = (CONFIGS / file).read_text("utf-8")
+    assert len(text.splitlines()) <= 60
+    general = "/" not in file
+    assert general or re.search(r"arXiv \d{4}\.\d{5}", text)
+    assert general or "default of ours" in text
+
+
+@pytest.fixture
+def compiled_fast():
+    """Leaves out most of what a compiler does for speed: each stage runs two steps."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
+@pytest.mark.parametrize("file", STAGES)
+def test_a_stage_trains(file, desk, tmp_path, compiled_fast):
+    given = {"model": desk / "model", "data.train": desk / "text/xx.txt", "data.eval": ""}
+    given |= {"out": tmp_path / "run", "steps": 2, "batch_size": 8, "seq_len": 16}
+    given |= {"log.every": 1, "eval.every": 0}
+    arguments = [f"--config.{key}={value}" for key, value in given.items()]
+    outcome = call("maxlite.train", f"--config={file}", *arguments)
+    assert outcome.status == 0, outcome.err
+    assert status(tmp_path / "run")["status"] == "finished"
+    assert [entry["step"] for entry in metrics(tmp_path / "run") if "loss" in entry] == [1, 2]
+
+
+def test_what_the_user_must_give_is_named(desk):
+    text = f"--config.data.train={desk}/text/xx.txt"
+    for file in STAGES:
+        assert "'out' is empty" in call("maxlite.train", f"--config={file}", text).sentence
