@@ -14,7 +14,7 @@ from typing import Any
 
 from maxlite.errors import InputError
 from maxlite.rules import Rule, parsed
-from maxlite.transforms import Transform
+from maxlite.transforms import Lora, Transform
 
 
 @dataclass
@@ -50,6 +50,7 @@ class Architecture:
     eos_token_id: int = -1
     base_rows: int = 0  # vocabulary rows before the latest extension; 0: never extended
     inserted_layers: str = ""  # that an expansion has inserted, such as "4,9"; for rules, in a plan
+    lora: Lora = field(default_factory=Lora)
 
     def __post_init__(self):
         self.num_key_value_heads = self.num_key_value_heads or self.num_attention_heads

@@ -6,6 +6,7 @@ What none claims is frozen: it gets no gradient, no optimizer state and no weigh
 
     train="new_input_rows, output_rows"                            # KoSOLAR
     train=(Rule("norms", learning_rate=0.1), Rule("layers", layers="odd"))
+    train=(Rule("lora_B", learning_rate=16), Rule("lora"))         # LoRA+ (arXiv 2402.12354)
 """
 
 import difflib
@@ -48,6 +49,9 @@ TARGETS: dict[str, str] = {  # names to patterns of stacked names
     "norms": "model.layers.*norm.weight",
     **{f"{p}_proj": f"model.layers.self_attn.{p}_proj.*" for p in "qkvo"},
     **{f"{p}_proj": f"model.layers.mlp.{p}_proj.*" for p in ("gate", "up", "down")},
+    "lora": "model.layers.*.lora_*",
+    "lora_A": "model.layers.*.lora_A.weight",
+    "lora_B": "model.layers.*.lora_B.weight",
 }
 
 SETS: dict[str, tuple[Rule, ...]] = {
@@ -69,6 +73,8 @@ SETS: dict[str, tuple[Rule, ...]] = {
     "attention": (Rule("attention"),),
     "mlp": (Rule("mlp"),),
     "norms": (Rule("norms, final_norm"),),
+    # adapters, which belong to their projections too: "layers" trains both
+    "lora": (Rule("lora"),),
 }
 
 

@@ -7,6 +7,7 @@ say what is wanted; `maxlite.state.init` knows how it is done. Empty text and ze
 """
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -75,3 +76,59 @@ class UpscaleDepth(Transform):
     layers: str = ""  # such as "0-23,8-31", ends included
     mergekit: str = ""  # YAML file
     as_llama: bool = False  # Mistral weights under a Llama config, without the sliding window
+
+
+@dataclass
+class Lora:
+    """Low-rank adapters beside projections: W x + scale * B A x (arXiv 2106.09685, section 4.1).
+
+    Rank 0 means none. They are what `AddLora` or the model's maxlite.json says; a config that sets
+    them beside a model has no effect.
+    """
+
+    rank: int = 0
+    alpha: float = 0.0
+    targets: str = ""  # projections, with commas between them
+    rslora: bool = False  # scale by alpha / sqrt(rank) (arXiv 2312.03732)
+    dora: bool = False  # with a magnitude a row (arXiv 2402.09353)
+
+    @property
+    def scale(self) -> float:
+        """The factor of B A."""
+        return self.alpha / (math.sqrt(self.rank) if self.rslora else self.rank)
+
+    def shapes(self, module: str, rows: int, columns: int) -> dict[str, tuple[int, ...]]:
+        """The tensors beside a module's weight [rows, columns], by their name in the module."""
+        if not self.rank or module.rpartition(".")[2] not in self.targets.split(","):
+            return {}
+        found: dict[str, tuple[int, ...]] = {
+            "lora_A.weight": (self.rank, columns),
+            "lora_B.weight": (rows, self.rank),
+        }
+        return found | ({"lora_magnitude_vector.weight": (rows,)} if self.dora else {})
+
+
+@dataclass
+class AddLora(Transform):
+    """Adapters beside projections of every layer; must be the last change to a model.
+
+    They begin without effect. `train="lora"` trains them and nothing else; what else is named (as
+    in "lora, vocabulary") trains beside them, and "everything" means their projections too. A rule
+    such as Rule("lora", layers="0-7") trains those of some layers, the others stay without effect.
+    """
+
+    rank: int = 8
+    alpha: float = 16.0
+    targets: str = "q_proj,k_proj,v_proj,o_proj"  # and gate_proj, up_proj, down_proj
+    rslora: bool = False  # scale by alpha / sqrt(rank) (arXiv 2312.03732)
+    dora: bool = False  # with a magnitude a row (arXiv 2402.09353)
+    dropout: float = 0.0  # no other is supported
+    adapter: str = ""  # PEFT folder to go on from, which says all of the above
+    seed: int = 0
+
+
+@dataclass
+class MergeLora(Transform):
+    """PEFT adapters added to the weights that they stand beside, in order."""
+
+    adapter: str = ""  # folders, with commas between them

@@ -1,4 +1,4 @@
-"""Writes a run's model as a Hugging Face folder.
+"""Writes a run's model as a Hugging Face folder, adapters merged; or its adapters alone for PEFT.
 
 Example: python -m tools.export_hf --run=RUN --out=FOLDER
 """
@@ -22,6 +22,7 @@ flags.DEFINE_enum(
     ["", "float32", "bfloat16", "float16"],
     "Of every tensor; empty: the type each had in the source.",
 )
+flags.DEFINE_bool("adapter", False, "Write a run's adapters as a PEFT folder, not merged.")
 flags.DEFINE_string("max_shard_size", "5GB", "Largest weight file, such as 5GB or 500MB.")
 
 
@@ -38,12 +39,19 @@ def main():
     refuse_existing(out, FLAGS.overwrite)
     run = RunFolder(Path(FLAGS.run).expanduser())
     ready = ready_model(str(run.path), step=FLAGS.step, weights=not FLAGS.dry_run)
+    if FLAGS.adapter and not ready.architecture.lora.rank:
+        raise InputError(f"{run.path} has no adapters: leave out --adapter")
     if FLAGS.dry_run:
         say(f"would export step {ready.step} of {run.path} to {out}")
         return None
     if ready.step < 0:
         raise InputError(f"{run.path} has no checkpoint to export")
     with ready.on_mesh():
+        if FLAGS.adapter:
+            base = export.write_adapter(out, ready.source, ready.params, run, FLAGS.dtype)
+            say(f"wrote the adapter of step {ready.step} of {run.path} to {out}")
+            say(f"it belongs to {base or 'the model that the run began with, made by the tools'}")
+            return {"step": ready.step, "out": str(out), "base": base}
         export.write(
             out,
             ready.source,
@@ -52,6 +60,8 @@ def main():
             max_shard_size=FLAGS.max_shard_size,
             overwrite=FLAGS.overwrite,
         )
+    if ready.architecture.lora.rank:
+        say("its adapters are merged into the weights")
     say(f"exported step {ready.step} of {run.path} to {out}")
     return {"step": ready.step, "out": str(out)}
 

@@ -291,7 +291,8 @@ def _require(config: dict[str, Any], arch: Architecture) -> None:
     wanted = dataclasses.asdict(arch)
     unread = set(rope.FIELDS["llama3"].values()) - set(rope.FIELDS[arch.rope_type].values())
     for key in wanted:
-        if found[key] != wanted[key] and key not in unread | {"base_rows", "inserted_layers"}:
+        skipped = unread | {"base_rows", "inserted_layers", "lora"}
+        if found[key] != wanted[key] and key not in skipped:
             raise InputError(
                 f"a config.json of model_type {arch.model_type} cannot say {key} {wanted[key]!r}"
             )

@@ -118,10 +118,11 @@ def open_folder(path: str | Path) -> LazyModel:
         raise InputError(f"{path} is not a model folder: it has no {CONFIG}")
     config = json_values.parse(file.read_bytes(), str(file))
     arch = config_json.architecture(config, str(file))
+    note = metadata.read(path)
+    arch.lora = metadata.lora(note, str(path / metadata.NAME))
     tensors, notes = names.check(read_tree(path), arch, str(path))
     if config.get("auto_map"):
         notes.append(f"auto_map in {CONFIG} ignored: no code is run from a model folder")
-    note = metadata.read(path)
     arch.base_rows = metadata.base_rows(note, arch.vocab_size, str(path / metadata.NAME))
     files = companions(path)
     return LazyModel(path, config, arch, tensors, note, files, tuple(notes))

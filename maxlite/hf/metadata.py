@@ -4,16 +4,23 @@ Every key is optional and unknown ones are kept, so that an older maxlite carrie
 wrote.
 """
 
+import dataclasses
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import maxlite
 from maxlite.errors import InputError
 from maxlite.hf import json_values
+from maxlite.transforms import Lora
 
 NAME = "maxlite.json"
 FORMAT = 1
-TYPES = {"origin": dict, "vocabulary": dict, "layers": dict, "kept_ids": str, "history": list}
+TYPES = {
+    **dict.fromkeys(("origin", "vocabulary", "layers", "lora"), dict),
+    "kept_ids": str,
+    "adapters": list,  # that were merged into the weights
+    "history": list,
+}
 
 
 def read(folder: Path) -> dict[str, Any]:
@@ -71,3 +78,13 @@ def base_rows(metadata: dict[str, Any], vocab_size: int, where: str) -> int:
             f"{where} has vocabulary.base_rows {rows}, more than the model's {vocab_size} rows"
         )
     return rows
+
+
+def lora(metadata: dict[str, Any], where: str) -> Lora:
+    """The adapters that a model's weights have beside them; rank 0 if it has none."""
+    default = dataclasses.asdict(Lora())
+    found = {k: v for k, v in metadata.get("lora", {}).items() if k not in ("adapter", "tables")}
+    wrong = [k for k, v in found.items() if k not in default or type(v) is not type(default[k])]
+    if wrong or (found and (found.keys() != default.keys() or found["rank"] < 1)):
+        raise InputError(f"{where} has lora {found!r}, expected settings of adapters: restore it")
+    return Lora(**found)

@@ -40,6 +40,8 @@ def layer_shapes(arch: Architecture) -> dict[str, tuple[int, ...]]:
         shapes[f"{name}.weight"] = (rows, columns)
         if bias:
             shapes[f"{name}.bias"] = (rows,)
+        adapters = arch.lora.shapes(name, rows, columns)
+        shapes |= {f"{name}.{own}": shape for own, shape in adapters.items()}
     return shapes | {"input_layernorm.weight": (D,), "post_attention_layernorm.weight": (D,)}
 
 

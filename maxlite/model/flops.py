@@ -25,8 +25,9 @@ def flops_per_token(arch: Architecture, seq_len: int, frozen: Collection[str] = 
     the mean number a query sees in a row of S tokens, W (1 - W / 2S) with W the smaller of S and
     the sliding window: half of S when every earlier token is seen, hence 12 * H * E * S / 2 in all.
 
-    Not counted: the embedding's lookup, norms, biases, softmax, and what rematerialisation repeats.
-    A tied table counts once, as the head. Documents packed in a row count as one.
+    Not counted: the embedding's lookup, norms, biases, softmax, what rematerialisation repeats, and
+    the row norms of DoRA, which do not grow with the tokens. A tied table counts once, as the head.
+    Documents packed in a row count as one.
 
     Args:
       arch: the model's shape.
@@ -49,7 +50,7 @@ def flops_per_token(arch: Architecture, seq_len: int, frozen: Collection[str] = 
             mine = bool(trains[name][layer])
             if name == f"{LAYERS}self_attn.o_proj.weight":
                 total += attention * (3 if passes else 1)
-            if name.endswith("_proj.weight"):
+            if name.endswith(("_proj.weight", ".lora_A.weight", ".lora_B.weight")):
                 total += math.prod(whole[name][1:]) * (6 if mine else 4 if passes else 2)
             passes |= mine
     passes |= bool(trains["model.norm.weight"].any())

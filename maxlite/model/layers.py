@@ -4,7 +4,7 @@ A module takes its variables from a mapping of full names. In the layer stack ev
 on axis 0; `Llama` scans over them, so that the code here sees one layer at a time.
 
 Shapes: V vocabulary rows, B batch, S sequence, D width, H heads, K key-value heads, E head size,
-F FFN channels, I inputs and O outputs of a projection.
+F FFN channels, I inputs and O outputs of a projection, R rank of an adapter.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from maxlite.model.layout import constrain
 from maxlite.model.remat import keep_attention
 from maxlite.model.rope import rotate
 from maxlite.model.variables import value
+from maxlite.transforms import Lora
 
 Variables = Mapping[str, nnx.Variable]
 
@@ -37,16 +38,53 @@ class Context(NamedTuple):
 
 
 class Linear(nnx.Module):
-    """y = x Wᵀ + b; weight [O, I], bias [O] or none."""
+    """y = x Wᵀ + b; weight [O, I], bias [O] or none.
 
-    def __init__(self, variables: Variables, name: str):
+    With an adapter A [R, I], B [O, R]: x (W + s B A)ᵀ + b. With a magnitude m [O] beside them, the
+    rows of W + s B A have the norms m.
+    """
+
+    def __init__(self, variables: Variables, name: str, lora: Lora):
         self.weight = variables[f"{name}.weight"]
         self.bias = variables.get(f"{name}.bias")
+        adapter = [variables.get(f"{name}.lora_{part}.weight") for part in "AB"]
+        self.adapter = nnx.List([part for part in adapter if part is not None])
+        self.magnitude = variables.get(f"{name}.lora_magnitude_vector.weight")
+        self.scale = lora.scale if lora.rank else 0.0
 
     def __call__(self, x_BSI: jax.Array) -> jax.Array:
         # Not x @ W.T: transposed weights would be kept for the backward pass, a copy of them all.
         y_BSO = jnp.einsum("bsi,oi->bso", x_BSI, value(self.weight).astype(x_BSI.dtype))
+        if self.adapter:
+            a_RI, b_OR = (value(part).astype(x_BSI.dtype) for part in self.adapter)
+            z_BSR = jnp.einsum("bsi,ri->bsr", x_BSI, a_RI)
+            y_BSO = y_BSO + self.scale * _wide(z_BSR, b_OR)
+        if self.magnitude is not None:
+            ratio_O = value(self.magnitude).astype(jnp.float32) / self._norms()
+            y_BSO = y_BSO * ratio_O.astype(x_BSI.dtype)
         return y_BSO if self.bias is None else y_BSO + value(self.bias).astype(x_BSI.dtype)
+
+    def _norms(self) -> jax.Array:
+        """The norms of the rows of W + s B A, float32 [O], by the binomial formula.
+
+        They are constant in the backward pass (DoRA, arXiv 2402.09353, section 4.3).
+        """
+        w_OI, a_RI, b_OR = (
+            jax.lax.stop_gradient(value(v)).astype(jnp.float32)
+            for v in (self.weight, *self.adapter)
+        )
+        mixed_OR = 2 * jnp.einsum("oi,ri->or", w_OI, a_RI)
+        mixed_OR += self.scale * jnp.einsum("os,si,ri->or", b_OR, a_RI, a_RI)
+        squares_O = jnp.sum(w_OI**2, -1) + self.scale * jnp.sum(mixed_OR * b_OR, -1)
+        return jnp.sqrt(squares_O)
+
+
+def _wide(z_BSR: jax.Array, b_OR: jax.Array) -> jax.Array:
+    """z Bᵀ, computed again for the backward pass: cheap, and as large as what the projection gives.
+
+    Products with a batch dimension are not kept, so it gets one, of size 1.
+    """
+    return jnp.einsum("gbsr,gor->gbso", z_BSR[None], b_OR[None])[0]
 
 
 class Table(nnx.Module):
@@ -101,10 +139,10 @@ class SelfAttention(nnx.Module):
     """Grouped-query attention with rotary positions, causal, packed and optionally windowed."""
 
     def __init__(self, variables: Variables, name: str, arch: Architecture, backend: str):
-        self.q_proj = Linear(variables, f"{name}.q_proj")
-        self.k_proj = Linear(variables, f"{name}.k_proj")
-        self.v_proj = Linear(variables, f"{name}.v_proj")
-        self.o_proj = Linear(variables, f"{name}.o_proj")
+        self.q_proj = Linear(variables, f"{name}.q_proj", arch.lora)
+        self.k_proj = Linear(variables, f"{name}.k_proj", arch.lora)
+        self.v_proj = Linear(variables, f"{name}.v_proj", arch.lora)
+        self.o_proj = Linear(variables, f"{name}.o_proj", arch.lora)
         self.head_dim = arch.head_dim
         self.window = arch.sliding_window
         self.backend = backend
@@ -138,10 +176,10 @@ class SelfAttention(nnx.Module):
 class MLP(nnx.Module):
     """down(silu(gate(x)) * up(x))."""
 
-    def __init__(self, variables: Variables, name: str):
-        self.gate_proj = Linear(variables, f"{name}.gate_proj")
-        self.up_proj = Linear(variables, f"{name}.up_proj")
-        self.down_proj = Linear(variables, f"{name}.down_proj")
+    def __init__(self, variables: Variables, name: str, lora: Lora):
+        self.gate_proj = Linear(variables, f"{name}.gate_proj", lora)
+        self.up_proj = Linear(variables, f"{name}.up_proj", lora)
+        self.down_proj = Linear(variables, f"{name}.down_proj", lora)
 
     def __call__(self, x_BSD: jax.Array) -> jax.Array:
         h_BSF = jax.nn.silu(self.gate_proj(x_BSD)) * self.up_proj(x_BSD)
@@ -156,7 +194,7 @@ class DecoderLayer(nnx.Module):
         self.input_layernorm = RMSNorm(variables, f"{name}.input_layernorm", eps)
         self.self_attn = SelfAttention(variables, f"{name}.self_attn", arch, backend)
         self.post_attention_layernorm = RMSNorm(variables, f"{name}.post_attention_layernorm", eps)
-        self.mlp = MLP(variables, f"{name}.mlp")
+        self.mlp = MLP(variables, f"{name}.mlp", arch.lora)
 
     def __call__(
         self, x_BSD: jax.Array, context: Context, cache: Cache | None, layer: jax.Array

@@ -28,6 +28,9 @@ def shapes(arch: Architecture) -> dict[str, tuple[int, ...]]:
         table[f"{LAYERS}{name}.weight"] = (arch.num_hidden_layers, *shape)
         if bias:
             table[f"{LAYERS}{name}.bias"] = (arch.num_hidden_layers, shape[0])
+        adapters = arch.lora.shapes(name, shape[0], shape[-1])
+        for own, sizes in adapters.items():
+            table[f"{LAYERS}{name}.{own}"] = (arch.num_hidden_layers, *sizes)
 
     layers("input_layernorm", D)
     layers("self_attn.q_proj", HE, D, bias=arch.attention_bias)

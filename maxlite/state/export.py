@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,16 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
+from maxlite.config import Architecture
 from maxlite.console import bytes_bar
-from maxlite.hf import config_json, names, writer
+from maxlite.errors import InputError
+from maxlite.hf import config_json, names, peft, writer
 from maxlite.model.leaves import Leaf, leaf
+from maxlite.state.host import changed
+from maxlite.state.run import RunFolder, is_run
 from maxlite.state.source import ModelSource
+from maxlite.surgery import adapters
+from maxlite.transforms import Lora
 
 
 def write(
@@ -29,6 +36,8 @@ def write(
 ) -> None:
     """Writes a model folder; process 0 writes, every process must call it.
 
+    Adapters are merged into the weights beside them, in float32 before the cast.
+
     Args:
       out: the folder; must not exist unless `overwrite`.
       source: what the parameters grew from: its config, companion files and dtypes are kept.
@@ -41,12 +50,15 @@ def write(
     Raises:
       InputError: the folder exists, the disk is full, or a value does not fit `dtype`.
     """
-    arch = source.architecture
+    arch = dataclasses.replace(source.architecture, lora=Lora())
     specs = {
         name: (jnp.dtype(dtype or source.dtypes[name]), shape)
         for name, shape in names.expected(arch).items()
     }
-    read = _reader(params)
+    read = _merging(reader(params), source.architecture)
+    if source.architecture.lora.rank:
+        notes = dict(source.metadata if notes is None else notes)
+        notes.pop("lora", None)
     if jax.process_index() != 0:
         for name in specs:
             read(name)
@@ -67,8 +79,48 @@ def write(
         )
 
 
-def _reader(params: Mapping[str, jax.Array]) -> Callable[[str], np.ndarray]:
-    """Brings one Hugging Face tensor to this host."""
+def write_adapter(
+    out: Path, source: ModelSource, params: Mapping[str, jax.Array], run: RunFolder, dtype: str = ""
+) -> str:
+    """Writes a PEFT adapter folder: a run's adapters, and the tables that trained beside them.
+
+    Args:
+      out: the folder; must not exist.
+      source: of the run, which has adapters.
+      params: leaf names to arrays.
+      run: what it has trained since its base.
+      dtype: of every tensor; empty: float32, and tables in the type they had in the source.
+
+    Returns:
+      What the adapter belongs to: a folder or hub id; "" if that model is in no folder.
+
+    Raises:
+      InputError: an adapter cannot hold what else it has trained.
+    """
+    arch = source.architecture
+    tables = set(source.metadata["lora"].get("tables", ()))
+    for name in changed(run) or names.expected(arch):
+        own = leaf(name).parameter
+        if own in peft.TABLES.values() and not arch.tie_word_embeddings:
+            tables.add(own)
+        elif ".lora_" not in own:
+            tied = " of a tied model" if arch.tie_word_embeddings else ""
+            raise InputError(
+                f"{run.path} has trained {own}{tied}, which a PEFT adapter cannot hold: leave out"
+                " --adapter, which merges the adapters into a model folder"
+            )
+    shapes = names.expected(arch)
+    held = [name for name in shapes if name in tables or ".lora_" in name]
+    specs = {name: (jnp.dtype(dtype or source.dtypes[name]), shapes[name]) for name in held}
+    config = run.description["config"]
+    alone = all(one["transform"] == "AddLora" for one in config["init"])
+    base = config["model"] if alone and not is_run(Path(config["model"]).expanduser()) else ""
+    peft.write_adapter(out, arch.lora, base, specs, reader(params))
+    return base
+
+
+def reader(params: Mapping[str, jax.Array]) -> Callable[[str], np.ndarray]:
+    """A function that brings one tensor by Hugging Face's name to this host."""
     mesh = next(iter(params.values())).sharding.mesh  # type: ignore[attr-defined]
     whole = NamedSharding(mesh, PartitionSpec())
     gather = jax.jit(lambda x: x, out_shardings=whole)
@@ -90,3 +142,18 @@ def _reader(params: Mapping[str, jax.Array]) -> Callable[[str], np.ndarray]:
         return np.asarray(pick(params[own.name], np.int32(row)))
 
     return read
+
+
+def _merging(read: Callable[[str], np.ndarray], arch: Architecture) -> Callable[[str], np.ndarray]:
+    """The same with adapters merged into the weights that they stand beside."""
+    known = names.expected(arch)
+
+    def merged(name: str) -> np.ndarray:
+        at = name.removesuffix(adapters.WEIGHT)
+        if at + adapters.A not in known:
+            return read(name)
+        m = read(at + adapters.MAGNITUDE) if arch.lora.dora else None
+        a, b = read(at + adapters.A), read(at + adapters.B)
+        return adapters.merge(read(name), a, b, m, arch.lora.scale)
+
+    return merged

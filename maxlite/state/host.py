@@ -75,6 +75,7 @@ def run_model(run: RunFolder, step: int = -1) -> LazyModel:
     arch = config_json.architecture(config, str(file))
     note = metadata.read(run.model)
     note = origin.notes(run, step, note) if step >= 0 else note
+    arch.lora = metadata.lora(note, str(run.model / metadata.NAME))
     arch.base_rows = metadata.base_rows(note, arch.vocab_size, str(run.model / metadata.NAME))
     files = {
         p.relative_to(run.model).as_posix(): p
@@ -111,13 +112,23 @@ def began_with(run: RunFolder) -> LazyModel:
             model = apply(model, [transform(described) for described in step["init"]])
         else:
             model = base.overlaid(model, base.kept(run.path / step["weights"]))
-    note, was = model.metadata.get("vocabulary"), metadata.read(run.model).get("vocabulary")
-    if note != was:
-        raise InputError(
-            f"the run in {run.path} began with another tokenizer than its 'init' names now"
-            f" ({was} and {note}): put back what was there, or begin another run"
-        )
+    before = metadata.read(run.model)
+    for key, what in (("vocabulary", "tokenizer"), ("lora", "adapter"), ("adapters", "adapter")):
+        note, was = model.metadata.get(key), before.get(key)
+        if note != was:
+            raise InputError(
+                f"the run in {run.path} began with another {what} than its 'init' names now"
+                f" ({was} and {note}): put back what was there, or begin another run"
+            )
     return model
+
+
+def changed(run: RunFolder) -> list[str]:
+    """The leaves, or tensors of earlier stages, that differ from a run's base; [] where all may."""
+    if not run.base:
+        return []
+    folders = [run.path / step["weights"] for step in run.base.steps if "weights" in step]
+    return [*run.trained, *(name for folder in folders for name in base.kept(folder))]
 
 
 def base_of(model: str, step: int, init: Sequence[Transform]) -> Base:

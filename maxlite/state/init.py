@@ -13,13 +13,22 @@ from typing import Any
 from maxlite.errors import InputError
 from maxlite.hf import metadata
 from maxlite.hf.folder import LazyModel, without_tokenizer
-from maxlite.surgery import depth, vocabulary
+from maxlite.hf.peft import open_adapter
+from maxlite.surgery import adapters, depth, vocabulary
 from maxlite.surgery.rows import Spans
 from maxlite.surgery.tokenizer_files import exchanged
 from maxlite.surgery.vocabulary import Vocabulary
 from maxlite.tokenizer import Tokenizer, load_tokenizer
 from maxlite.tokenizer.extension import check_extends, check_keeps, old_pieces
-from maxlite.transforms import CompactVocab, ExtendVocab, Transform, Untie, UpscaleDepth
+from maxlite.transforms import (
+    AddLora,
+    CompactVocab,
+    ExtendVocab,
+    MergeLora,
+    Transform,
+    Untie,
+    UpscaleDepth,
+)
 
 
 def apply(model: LazyModel, transforms: Iterable[Transform]) -> LazyModel:
@@ -31,6 +40,7 @@ def apply(model: LazyModel, transforms: Iterable[Transform]) -> LazyModel:
       InputError: a transform does not fit the model; the text says why.
     """
     for transform in transforms:
+        adapters.refuse(model, type(transform).__name__)
         after = changed(transform, model)
         history = metadata.noted(after.metadata, tool(transform), arguments(transform))
         model = dataclasses.replace(after, metadata=history)
@@ -108,6 +118,31 @@ def _compacted(transform: CompactVocab, model: LazyModel) -> LazyModel:
         check_keeps(base, new, kept)
     load_tokenizer(files)  # what is carried over must fit it
     return after
+
+
+@changed.register
+def _adapted(transform: AddLora, model: LazyModel) -> LazyModel:
+    t = transform
+    if t.dropout:
+        raise InputError(
+            f"AddLora has dropout {t.dropout:g}, but adapters train without it here: leave it out"
+        )
+    if t.adapter:
+        given = arguments(t).keys() - {"adapter", "seed"}
+        if given:
+            told = " and ".join(sorted(given))
+            raise InputError(f"AddLora(adapter={t.adapter!r}) says {told} itself: leave it out")
+        return adapters.load(model, open_adapter(t.adapter), t.seed)
+    lora = adapters.settings(t.rank, t.alpha, t.targets, t.rslora, t.dora)
+    return adapters.add(model, lora, t.seed)
+
+
+@changed.register
+def _merged(transform: MergeLora, model: LazyModel) -> LazyModel:
+    folders = [part.strip() for part in transform.adapter.split(",") if part.strip()]
+    if not folders:
+        raise InputError("MergeLora has no adapter; name folders that PEFT or maxlite has written")
+    return adapters.merge_all(model, [open_adapter(folder) for folder in folders])
 
 
 def _vocabulary(tokenizer: Tokenizer, files: Mapping[str, Path | bytes]) -> Vocabulary:

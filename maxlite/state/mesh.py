@@ -2,7 +2,8 @@
 
 Axes: `data` (replicas), `fsdp` (batch, and the width of every weight), `tensor` (heads and FFN
 channels). Dimension letters as in the model: L layers, V vocabulary rows, D width, O heads x
-head size (or K kv heads x head size), F FFN channels, B batch rows, S sequence.
+head size (or K kv heads x head size), F FFN channels, R an adapter's rank, B batch rows, S
+sequence.
 """
 
 from __future__ import annotations
@@ -33,6 +34,13 @@ RULES: tuple[tuple[str, P], ...] = (
     (r".*\.(q|k|v|gate|up)_proj\.bias", P(None, "tensor")),  # LO, LF
     (r".*\.(o|down)_proj\.bias", P(None, None)),  # LD
     (r".*norm\.weight", P()),  # LD, D
+    # An adapter's long side lies as the same side of its projection does; its rank is whole.
+    (r".*\.(o|down)_proj\.lora_A\.weight", P(None, None, "tensor")),  # LRO, LRF
+    (r".*\.(q|k|v|gate|up)_proj\.lora_A\.weight", P(None, None, "fsdp")),  # LRD
+    (r".*\.(o|down)_proj\.lora_B\.weight", P(None, "fsdp", None)),  # LDR
+    (r".*\.(q|k|v|gate|up)_proj\.lora_B\.weight", P(None, "tensor", None)),  # LOR, LFR
+    (r".*\.(o|down)_proj\.lora_magnitude_vector\.weight", P(None, None)),  # LD
+    (r".*\.(q|k|v|gate|up)_proj\.lora_magnitude_vector\.weight", P(None, "tensor")),  # LO, LF
 )
 
 

@@ -205,6 +205,11 @@ def random_model(arch: Architecture, tokenizer: Tokenizer, seed: int) -> ModelSo
         bos_token_id=token(arch.bos_token_id, tokenizer.bos),
         eos_token_id=token(arch.eos_token_id, tokenizer.eos),
     )
+    if arch.lora.rank:
+        raise InputError(
+            "config key 'architecture.lora' is set, but 'model' is empty: adapters stand beside the"
+            " weights of a model, so name one, with init=(AddLora(...),)"
+        )
     check_shape(arch, "config key 'model' is empty, and a random model")
     config = config_json.config_for(arch, "float32")
     arch = config_json.architecture(config, "config key 'architecture'")

@@ -366,6 +366,8 @@ class Trainer:
                 dtype=self.config.export_dtype,
                 notes=origin.notes(self.folder, self.step, self.job.source.metadata),
             )
+        if self.job.source.architecture.lora.rank:
+            say("its adapters are merged into the weights", self.speak)
         say(f"exported to {path}", self.speak)
 
     def _status(self, **changes: Any) -> None:

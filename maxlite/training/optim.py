@@ -32,8 +32,8 @@ def schedule(config: Config) -> optax.Schedule:
 
 
 def decays(name: str) -> bool:
-    """Whether weight decay applies to a leaf: to matrices, not to norms and biases."""
-    return not leaf(name).parameter.endswith(("norm.weight", ".bias"))
+    """Whether weight decay applies to a leaf: to matrices, not to norms, biases and magnitudes."""
+    return not leaf(name).parameter.endswith(("norm.weight", ".bias", "magnitude_vector.weight"))
 
 
 def make_optimizer(

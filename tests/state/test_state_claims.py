@@ -9,6 +9,7 @@ from maxlite.config import Architecture
 from maxlite.errors import InputError
 from maxlite.rules import SETS, Rule
 from maxlite.state.claims import claim, table
+from maxlite.transforms import Lora
 
 ARCH = Architecture(
     vocab_size=40,
@@ -38,6 +39,11 @@ def test_the_sets_of_the_field():
     assert trained("body") == everything - {EMBEDDING, HEAD}
     assert f"{UP}[1:6:2]" in trained("odd_layers") and f"{UP}[0:5:2]" in trained("even_layers")
     assert f"{Q}[2:6:3]" in trained("inserted_layers", inserted=[2, 5])
+    lora = dataclasses.replace(ARCH, lora=Lora(2, 4.0, "q_proj", dora=True))
+    parts = ("A", "B", "magnitude_vector")
+    found = [f"model.layers.self_attn.q_proj.lora_{part}.weight" for part in parts]
+    assert trained("lora", lora) == set(found) and trained("everything", lora) > set(found)
+    assert trained((Rule("lora_B"),), lora) == {found[1]}
     assert trained("norms") == {n for n in everything if n.endswith("norm.weight")}
 
 
@@ -53,7 +59,8 @@ def test_inserted_layers_may_be_in_the_architecture_until_a_model_tells():
 
 @pytest.mark.parametrize("name", SETS)
 def test_every_set_is_usable_and_claims_each_leaf_once(name):
-    claims = claim(name, ARCH, inserted=[2, 5])
+    arch = dataclasses.replace(ARCH, lora=Lora(2, 4.0, "q_proj"))
+    claims = claim(name, arch, inserted=[2, 5])
     rows = sum(shape[0] for shape in claims.shapes.values())
     assert rows == sum(shape[0] for shape in claims.whole.values())
     assert set(claims.trained) | set(claims.frozen) == set(claims.rules)

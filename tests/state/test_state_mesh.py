@@ -13,6 +13,7 @@ from maxlite.errors import InputError
 from maxlite.hf import names
 from maxlite.model import llama
 from maxlite.state import mesh as mesh_lib
+from maxlite.transforms import Lora
 
 
 @pytest.mark.parametrize(
@@ -71,6 +72,7 @@ def test_a_mesh_over_some_devices():
 
 def architectures():
     """Every set of parameter names that a supported model can have."""
+    everything = "q_proj,k_proj,v_proj,o_proj,gate_proj,up_proj,down_proj"
     for bias, mlp_bias, tied in itertools.product((False, True), repeat=3):
         yield Architecture(
             vocab_size=16,
@@ -82,6 +84,7 @@ def architectures():
             attention_bias=bias,
             mlp_bias=mlp_bias,
             tie_word_embeddings=tied,
+            lora=Lora(2 if bias else 0, 4.0, everything, dora=mlp_bias),
         )
 
 
