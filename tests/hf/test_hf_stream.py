@@ -102,10 +102,14 @@ def test_long_runs_are_copied_in_steps_and_the_disk_is_told_to_begin(
         pytest.skip("not on this system")
     told = []
     monkeypatch.setattr(stream, "STEP", 100)
-    monkeypatch.setattr(os, "posix_fadvise", lambda _, start, count, advice: told.append(start))
+    monkeypatch.setattr(
+        os, "posix_fadvise", lambda _, start, count, advice: told.append((start, advice))
+    )
     data = written(tmp_path, *(source[name] for name in "abcdef"))
     assert data == b"".join(source[name].read().tobytes() for name in "abcdef")
-    assert [count for _, count in calls] == [100] * 5 + [76] and told == [0, 100, 200, 300, 400]
+    assert [count for _, count in calls] == [100] * 5 + [76]
+    assert told.pop(0) == (0, os.POSIX_FADV_SEQUENTIAL)  # of the source
+    assert told == [(start, os.POSIX_FADV_DONTNEED) for start in (0, 100, 200, 300, 400)]
 
 
 def test_plain_arrays_of_any_kind(tmp_path):
