@@ -37,8 +37,8 @@ import numpy as np
 from maxlite import console, flags
 from maxlite.config import Architecture, Config
 from maxlite.errors import InputError
-from maxlite.hf import config_json, json_values, lazy, metadata, names
-from maxlite.hf.folder import CONFIG, LazyModel, companions, open_folder
+from maxlite.hf import config_json, lazy, metadata, names
+from maxlite.hf.folder import LazyModel, open_folder, open_shape, without_weights
 from maxlite.model import remat
 from maxlite.model.flops import flops_per_token
 from maxlite.model.leaves import leaf
@@ -168,7 +168,7 @@ def plan(config: Config) -> Plan:
     remat.policy(config.remat)
     here = bool(config.model) and Path(config.model).expanduser().exists()
     source = _read(config) if here else _assumed(config)
-    inserted = source.metadata.get("layers", {}).get("inserted", ())
+    inserted = metadata.inserted(source.metadata, source.where)
     claims = claim(config.train, source.architecture, inserted)
     stored = source.stored_dtypes(claims.rules) | dict.fromkeys(claims.trained, "float32")
     frozen = dict.fromkeys(claims.frozen if config.frozen_dtype else (), config.frozen_dtype)
@@ -181,10 +181,8 @@ def _read(config: Config) -> ModelSource:
     path = Path(config.model).expanduser()
     if is_run(path):
         model = _of_run(RunFolder(path))
-    elif (path / CONFIG).is_file() and not any(path.glob("*.safetensors")):
-        model = _of_config(path)
     else:
-        model = open_folder(path)
+        model = open_shape(path) if without_weights(path) else open_folder(path)
     model = apply(model, config.init)
     return ModelSource(
         where=str(path),
@@ -194,19 +192,6 @@ def _read(config: Config) -> ModelSource:
         metadata=model.metadata,
         tensors=model.tensors,
     )
-
-
-def _of_config(path: Path) -> LazyModel:
-    """A model of which only config.json is here, with zeros for weights."""
-    file = path / CONFIG
-    config = json_values.parse(file.read_bytes(), str(file))
-    arch = config_json.architecture(config, str(file))
-    note = metadata.read(path)
-    arch.base_rows = metadata.base_rows(note, arch.vocab_size, str(path / metadata.NAME))
-    named = str(config.get("dtype") or config.get("torch_dtype")).removeprefix("torch.")
-    kind = named if named in ("float32", "float16", "bfloat16") else UNKNOWN
-    tensors = {n: lazy.zeros(shape, jnp.dtype(kind)) for n, shape in names.expected(arch).items()}
-    return LazyModel(path, config, arch, tensors, note, companions(path), ())
 
 
 def _of_run(run: RunFolder) -> LazyModel:
@@ -221,10 +206,8 @@ def _of_run(run: RunFolder) -> LazyModel:
     model = dataclasses.replace(model, tensors=tensors)
     if not run.base:
         return model
-    for i, step in enumerate(
-        run.base.steps
-    ):  # what earlier stages had trained; an init re-arranges
-        if not any("init" in later for later in run.base.steps[i:]):
+    for i, step in enumerate(run.base.steps):  # what earlier stages had trained
+        if not any("init" in later for later in run.base.steps[i:]):  # which re-arranges
             model = base.overlaid(model, base.kept(run.path / step["weights"]))
     stacked = names.stacked(model.architecture)
     own = {name: leaf(name).shape(stacked[leaf(name).parameter]) for name in run.trained}

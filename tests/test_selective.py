@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import tensorstore as ts
 from commands import call, finish, metrics, run, snapshot, start, status, step_reached, strike
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save_file
 
 from maxlite.config import Architecture, Config, Optimizer
 from maxlite.model.leaves import leaf
@@ -238,6 +238,31 @@ def test_a_base_that_changed_or_went_is_refused(desk, tmp_path):
         assert f"rests on {tmp_path}/model, which has changed" in said and file.name in said
     shutil.rmtree(tmp_path / "model")
     assert "is not there any more" in call("maxlite.train", *arguments).sentence
+
+
+def test_a_run_without_a_checkpoint_begins_again_from_its_base(desk, tmp_path):
+    """Killed before its first: not from whatever the model has become since."""
+    shutil.copytree(desk / "model", tmp_path / "model")
+    paths = {key: tmp_path / name for key, name in (("out", "run"), ("export", "better"))}
+    arguments = stage(desk, "first", "norms", steps=2, model=tmp_path / "model", **paths)
+    assert call("maxlite.train", *arguments).status == 0
+    (tmp_path / "better").rename(tmp_path / "before")
+    shutil.rmtree(tmp_path / "run" / "checkpoints")
+    state = status(tmp_path / "run") | {"status": "running", "step": 0, "checkpoint": -1}
+    (tmp_path / "run" / "status.json").write_text(json.dumps(state))
+    assert call("maxlite.train", *arguments).status == 0
+    assert not moved(tmp_path / "before", tmp_path / "better")
+
+    shutil.rmtree(tmp_path / "run" / "checkpoints")
+    (tmp_path / "run" / "status.json").write_text(json.dumps(state))
+    (tmp_path / "model" / "training_arguments.json").write_text("{}")  # no part of the model
+    shutil.rmtree(tmp_path / "better")
+    assert call("maxlite.train", *arguments).status == 0
+    save_file(weights(desk / "model"), tmp_path / "model" / "model.safetensors")
+    shutil.rmtree(tmp_path / "run" / "checkpoints")
+    (tmp_path / "run" / "status.json").write_text(json.dumps(state))
+    shutil.rmtree(tmp_path / "better")
+    assert "which has changed" in call("maxlite.train", *arguments).sentence
 
 
 def test_a_run_can_keep_its_base(desk, tmp_path):

@@ -12,8 +12,7 @@ from absl import flags
 
 from maxlite.console import say
 from maxlite.errors import InputError
-from maxlite.hf import config_json, json_values, lazy, metadata, names
-from maxlite.hf.folder import CONFIG, LazyModel, companions
+from maxlite.hf.folder import LazyModel, open_shape, without_weights
 from maxlite.state.host import open_lazy
 from maxlite.state.run import is_run
 from maxlite.surgery import layers, mergekit
@@ -30,8 +29,6 @@ flags.DEFINE_string("layers", "", "The list itself, such as 0-23,8-31 (ends incl
 flags.DEFINE_string("mergekit", "", "A passthrough recipe (YAML); --model stands for its only one.")
 flags.DEFINE_string("write_mergekit", "", "Write the list as a mergekit recipe to this file.")
 flags.DEFINE_bool("as_llama", False, "Make a Llama of a Mistral: its sliding window is dropped.")
-
-WEIGHTS = (".safetensors", ".bin", ".pt", ".pth")
 
 
 def main():
@@ -52,7 +49,9 @@ def main():
     model = FLAGS.model or named[0]
     surgery.check_out(model, *named)
     target = _recipe_file()
-    before = _described(Path(model).expanduser()) or open_lazy(model)
+    path = Path(model).expanduser()
+    shape_is_enough = FLAGS.dry_run and not is_run(path) and without_weights(path)
+    before = open_shape(path) if shape_is_enough else open_lazy(model)
     recipe = _recipe(before, transform) if target else ""
     after = surgery.operate(before, transform)
     if target and not FLAGS.dry_run:
@@ -76,23 +75,6 @@ def _method() -> tuple[str, int]:
                 " --method=interlocked"
             )
     return FLAGS.method, int(FLAGS.group or 0)
-
-
-def _described(folder: Path) -> LazyModel | None:
-    """For --dry_run, a model of which only config.json is there; None if there is more."""
-    file = folder / CONFIG
-    if not (FLAGS.dry_run and file.is_file()) or is_run(folder):
-        return None
-    if any(path.suffix in WEIGHTS for path in folder.iterdir()):
-        return None
-    config = json_values.parse(file.read_bytes(), str(file))
-    arch = config_json.architecture(config, str(file))
-    named = str(config.get("dtype") or config.get("torch_dtype")).removeprefix("torch.")
-    dtype = mergekit.DTYPES.get(named, mergekit.DTYPES["float32"])
-    tensors = {name: lazy.zeros(shape, dtype) for name, shape in names.expected(arch).items()}
-    note = f"{folder} has no weights: sizes are those of its {CONFIG}, in {dtype}"
-    known, files = metadata.read(folder), companions(folder)
-    return LazyModel(folder, config, arch, tensors, known, files, (note,))
 
 
 def _recipe_file() -> Path | None:

@@ -12,7 +12,7 @@ from typing import Any
 from maxlite.config import Architecture
 from maxlite.errors import InputError
 from maxlite.hf import config_json, json_values, metadata, names
-from maxlite.hf.lazy import LazyArray
+from maxlite.hf.lazy import BFLOAT16, LazyArray, zeros
 from maxlite.hf.tensors import read_tree
 
 CONFIG = "config.json"
@@ -37,6 +37,7 @@ COMPANIONS = (  # carried along byte for byte; a model card speaks of the source
     "NOTICE*",
     "USE_POLICY*",
 )
+WEIGHTS = (".safetensors", ".bin", ".pt", ".pth")
 NEVER = ("*.py", "*.bin", "*.pt", "*.pth", "*.pkl", "*.safetensors", "*.gguf", "*.onnx")
 
 
@@ -81,12 +82,11 @@ class LazyModel:
     @property
     def dtypes(self) -> dict[str, str]:
         """The dtype in which each tensor is to be written to a folder."""
-        last = self.kinds.get(names.EMBEDDING)  # for a head that has just been untied from it
+        kinds = dict(self.kinds)
+        if names.EMBEDDING in kinds:  # a head that has just been untied from it
+            kinds.setdefault(names.HEAD, kinds[names.EMBEDDING])
         return {
-            name: self.kinds.get(name)
-            or self.kinds.get(names.split(name)[0])
-            or last
-            or str(tensor.dtype)
+            name: kinds.get(name) or kinds.get(names.split(name)[0]) or str(tensor.dtype)
             for name, tensor in self.tensors.items()
         }
 
@@ -111,21 +111,49 @@ def open_folder(path: str | Path) -> LazyModel:
     path = Path(path)
     if not path.is_dir():
         raise InputError(f"there is no model folder {path}")
-    file = path / CONFIG
-    if not file.is_file():
+    if not (path / CONFIG).is_file():
         if (path / "adapter_config.json").is_file():
             raise InputError(f"{path} is a PEFT adapter, not a model: give the folder of its base")
         raise InputError(f"{path} is not a model folder: it has no {CONFIG}")
-    config = json_values.parse(file.read_bytes(), str(file))
-    arch = config_json.architecture(config, str(file))
-    note = metadata.read(path)
-    arch.lora = metadata.lora(note, str(path / metadata.NAME))
+    config, arch, note = _described(path)
     tensors, notes = names.check(read_tree(path), arch, str(path))
     if config.get("auto_map"):
         notes.append(f"auto_map in {CONFIG} ignored: no code is run from a model folder")
-    arch.base_rows = metadata.base_rows(note, arch.vocab_size, str(path / metadata.NAME))
-    files = companions(path)
-    return LazyModel(path, config, arch, tensors, note, files, tuple(notes))
+    return LazyModel(path, config, arch, tensors, note, companions(path), tuple(notes))
+
+
+def without_weights(path: str | Path) -> bool:
+    """Whether only the description of a model is here, as `open_shape` wants it."""
+    folder = Path(path)
+    return (folder / CONFIG).is_file() and not any(f.suffix in WEIGHTS for f in folder.iterdir())
+
+
+def open_shape(path: str | Path) -> LazyModel:
+    """Open a folder that needs no more of a model than config.json; its weights are zeros.
+
+    They have the dtype that config.json names, else bfloat16.
+
+    Raises:
+        InputError: what is wrong, in one sentence.
+    """
+    path = Path(path)
+    config, arch, note = _described(path)
+    named = str(config.get("dtype") or config.get("torch_dtype")).removeprefix("torch.")
+    dtype = {str(kind): kind for kind in names.WEIGHT_DTYPES}.get(named, BFLOAT16)
+    tensors = {name: zeros(shape, dtype) for name, shape in names.expected(arch).items()}
+    told = f"{path} has no weights: sizes are those of its {CONFIG}, in {dtype}"
+    return LazyModel(path, config, arch, tensors, note, companions(path), (told,))
+
+
+def _described(path: Path) -> tuple[dict[str, Any], Architecture, dict[str, Any]]:
+    """config.json, what it and maxlite.json tell of the shape, and maxlite.json."""
+    file, noted = path / CONFIG, str(path / metadata.NAME)
+    config = json_values.parse(file.read_bytes(), str(file))
+    arch = config_json.architecture(config, str(file))
+    note = metadata.read(path)
+    arch.lora = metadata.lora(note, noted)
+    arch.base_rows = metadata.base_rows(note, arch.vocab_size, noted)
+    return config, arch, note
 
 
 def companions(path: str | Path) -> dict[str, Path]:

@@ -14,6 +14,8 @@ from typing import Any, Protocol
 import ml_dtypes
 import numpy as np
 
+from maxlite.errors import InputError
+
 BLOCK = 1 << 24  # bytes of float32 that are computed at once
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 
@@ -156,6 +158,39 @@ def scaled(source: LazyArray, factor: float) -> Computed:
         return float32(source.read(slice(start, stop))) * np.float32(factor)
 
     return Computed(source.shape, source.dtype, compute)
+
+
+def cast(source: LazyArray, dtype: np.dtype, name: str) -> LazyArray:
+    """An array in another dtype; see `narrowed`."""
+    if source.dtype == dtype:
+        return source
+
+    def compute(start: int, stop: int) -> np.ndarray:
+        return narrowed(source.read(slice(start, stop)), dtype, name)
+
+    return Computed(tuple(source.shape), dtype, compute)
+
+
+def narrowed(values: np.ndarray, dtype: np.dtype, name: str) -> np.ndarray:
+    """Values in another dtype.
+
+    Args:
+        values: Of any float dtype.
+        dtype: What they become.
+        name: Of their tensor, for messages.
+
+    Raises:
+        InputError: a finite value does not fit.
+    """
+    if values.dtype == dtype:
+        return values
+    with np.errstate(over="ignore"):
+        after = float32(values) if dtype == np.float32 else values.astype(dtype)
+    if not np.array_equal(np.isfinite(values), np.isfinite(after)):
+        raise InputError(
+            f"{name} holds values too large for {dtype}: choose bfloat16 or float32 for it"
+        )
+    return after
 
 
 def select(source: LazyArray, ids: Sequence[int] | np.ndarray) -> Concatenated:

@@ -80,6 +80,16 @@ def base_rows(metadata: dict[str, Any], vocab_size: int, where: str) -> int:
     return rows
 
 
+def inserted(metadata: dict[str, Any], where: str) -> list[int]:
+    """The layers that an expansion has inserted; [] if there was none."""
+    layers = metadata.get("layers", {}).get("inserted", [])
+    if not isinstance(layers, list) or any(type(i) is not int for i in layers):
+        raise InputError(
+            f"{where} has layers.inserted {layers!r}, expected a list of layer numbers"
+        )
+    return layers
+
+
 def lora(metadata: dict[str, Any], where: str) -> Lora:
     """The adapters that a model's weights have beside them; rank 0 if it has none."""
     default = dataclasses.asdict(Lora())

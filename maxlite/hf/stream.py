@@ -14,7 +14,7 @@ from types import TracebackType
 import numpy as np
 
 from maxlite.errors import InputError
-from maxlite.hf.lazy import FileTensor, LazyArray, float32, row_blocks
+from maxlite.hf.lazy import FileTensor, LazyArray, narrowed, row_blocks
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 STEP = 1 << 26  # bytes copied by one call, and after which the disk is told to begin
@@ -82,7 +82,7 @@ class Stream:
 
     def _append_block(self, name: str, block: np.ndarray, dtype: np.dtype) -> None:
         # 0-d and non-contiguous arrays have no flat buffer of their own
-        flat = np.ascontiguousarray(_cast(block, dtype, name)).reshape(-1)
+        flat = np.ascontiguousarray(narrowed(block, dtype, name)).reshape(-1)
         self.write(flat.view(np.uint8).data)
 
     def _copy_run(self) -> None:
@@ -121,15 +121,3 @@ class Stream:
             )
             self._flushed = self._end
         self._wrote(count)
-
-
-def _cast(array: np.ndarray, dtype: np.dtype, name: str) -> np.ndarray:
-    if array.dtype == dtype:
-        return array
-    with np.errstate(over="ignore"):
-        cast = float32(array) if dtype == np.float32 else array.astype(dtype)
-    if np.isfinite(array).all() and not np.isfinite(cast).all():
-        raise InputError(
-            f"{name} holds values too large for {dtype}: export in bfloat16 or float32"
-        )
-    return cast

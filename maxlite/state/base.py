@@ -18,9 +18,9 @@ from typing import Any
 
 from maxlite.errors import InputError
 from maxlite.hf import names, writer
-from maxlite.hf.folder import LazyModel
+from maxlite.hf.folder import CONFIG, LazyModel, companions
 from maxlite.hf.lazy import Concatenated, LazyArray
-from maxlite.hf.tensors import read_header
+from maxlite.hf.tensors import INDEX, read_header
 from maxlite.model.leaves import leaf
 from maxlite.state import manifest
 from maxlite.transforms import Transform
@@ -46,6 +46,11 @@ class Base:
     identity: Mapping[str, Any]
     steps: tuple[Mapping[str, Any], ...] = ()
     earlier: Mapping[str, Mapping[str, LazyArray]] = dataclasses.field(default_factory=dict)
+
+    @property
+    def weights(self) -> list[str]:
+        """The folders within the run that hold what earlier stages had trained."""
+        return [step["weights"] for step in self.steps if "weights" in step]
 
     def described(self) -> dict[str, Any]:
         """For run.json."""
@@ -91,7 +96,7 @@ def of_copy(model: LazyModel, run: Path) -> Base:
 def of_run(run: Path, checkpoints: Path, step: int) -> Base:
     """A run that stands alone, at a verified step, as an origin."""
     path = run.resolve()
-    return Base(str(path), step, _manifests(checkpoints, step))
+    return Base(str(path), step, _manifests(checkpoints / str(step)))
 
 
 def check(base: Base, path: Path) -> None:
@@ -105,7 +110,7 @@ def check(base: Base, path: Path) -> None:
             f"the run rests on {path}, which is not there any more: its frozen weights are in no"
             " checkpoint, so put it back (a run with checkpoint.copy_base=True stands alone)"
         )
-    found = _identity(path) if base.step < 0 else _manifests(path / "checkpoints", base.step)
+    found = _identity(path) if base.step < 0 else _verified(path / "checkpoints", base.step)
     wrong = [name for name in base.identity if found.get(name) != base.identity[name]]
     if wrong or len(found) != len(base.identity):
         named = ", ".join(wrong[:3] or [*found.keys() - base.identity.keys()][:3])
@@ -159,9 +164,13 @@ def trained(leaves: Mapping[str, Any], part: Any) -> dict[str, LazyArray]:
 
 
 def _identity(folder: Path) -> dict[str, Any]:
-    """Sizes and checksums of a folder's weights: of the header, and of samples of the content."""
-    files = sorted([*folder.glob("*.safetensors"), *folder.glob("*.json")])
-    return {file.name: [file.stat().st_size, _checksum(file)] for file in files}
+    """Sizes and checksums of what makes a folder the model that it is.
+
+    Of large weight files it is the header and samples of the content that are looked at.
+    """
+    weights = [folder / CONFIG, folder / INDEX, *folder.glob("*.safetensors")]
+    files = {file.name: file for file in weights if file.is_file()} | companions(folder)
+    return {name: [file.stat().st_size, _checksum(file)] for name, file in sorted(files.items())}
 
 
 def _checksum(file: Path) -> str:
@@ -179,11 +188,15 @@ def _checksum(file: Path) -> str:
     return digest.hexdigest()
 
 
-def _manifests(checkpoints: Path, step: int) -> dict[str, Any]:
+def _verified(checkpoints: Path, step: int) -> dict[str, Any]:
     folder = checkpoints / str(step)
     if not folder.is_dir() or manifest.problem(folder):
         return {}
+    return _manifests(folder)
+
+
+def _manifests(step_folder: Path) -> dict[str, Any]:
     files: dict[str, Any] = {}
-    for file in sorted(folder.glob("manifest-*.json")):
+    for file in sorted(step_folder.glob("manifest-*.json")):
         files |= json.loads(file.read_text())
     return files

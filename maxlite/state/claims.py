@@ -98,8 +98,9 @@ def claim(
             )
         if losers:
             notes.append(f"'{rule.name}' has only what {before} before it leaves")
+    frozen = np.array([*(not rule.trains for rule in rules), True])  # -1, unclaimed, is the last
     for rows in owner.values():
-        rows[[i for i, at in enumerate(rows) if not rules[at].trains or at < 0]] = len(rules)
+        rows[frozen[rows]] = len(rules)
     if tied:
         _check_tied(owner, rules)
         del owner[HEAD]
@@ -136,11 +137,9 @@ class _Selection:
             return term
         near = difflib.get_close_matches(term, TARGETS, 1, 0.5)
         hint = f"did you mean '{near[0]}'?" if near else f"choose from {', '.join(TARGETS)}"
-        raise InputError(f"train: there is no target '{term}' for the rule '{self._name}'; {hint}")
-
-    @property
-    def _name(self) -> str:
-        return self.rule.name
+        raise InputError(
+            f"train: there is no target '{term}' for the rule '{self.rule.name}'; {hint}"
+        )
 
     def _mask(self, name: str, size: int) -> np.ndarray:
         rows, layers = self.rule.rows, self.rule.layers
@@ -157,8 +156,8 @@ class _Selection:
         base = self.arch.base_rows
         if not base:
             raise InputError(
-                f"train: the rule '{self._name}' needs to know which rows are new, but the model's"
-                " maxlite.json tells of no extension; give the rows as numbers, such as"
+                f"train: the rule '{self.rule.name}' needs to know which rows are new, but the"
+                " model's maxlite.json tells of no extension; give the rows as numbers, such as"
                 f" rows='32000-', or extend the vocabulary first"
             )
         return (np.arange(size) >= base) == (text == "new")
@@ -169,7 +168,7 @@ class _Selection:
                 return self._numbers(self.arch.inserted_layers, size, "layers")
             if not self.inserted:
                 raise InputError(
-                    f"train: the rule '{self._name}' is for inserted layers, but the model's"
+                    f"train: the rule '{self.rule.name}' is for inserted layers, but the model's"
                     " maxlite.json tells of none; upscale_depth --method=llama_pro inserts them"
                 )
             return np.isin(np.arange(size), list(self.inserted))
@@ -185,15 +184,15 @@ class _Selection:
             match = re.fullmatch(r"\s*(\d+)\s*(-)?\s*(\d+)?\s*", part)
             if not match or (match[3] and not match[2]):
                 raise InputError(
-                    f"train: {what} {text!r} of the rule '{self._name}' has {part.strip()!r}; write"
-                    " numbers and ranges such as 0-7,24-"
+                    f"train: {what} {text!r} of the rule '{self.rule.name}' has"
+                    f" {part.strip()!r}; write numbers and ranges such as 0-7,24-"
                 )
             first = int(match[1])
             last = int(match[3]) if match[3] else size - 1 if match[2] else first
             if not first <= last < size:
                 raise InputError(
-                    f"train: {what} {text!r} of the rule '{self._name}' goes to {max(first, last)},"
-                    f" but the model has {what} 0 to {size - 1}"
+                    f"train: {what} {text!r} of the rule '{self.rule.name}' goes to"
+                    f" {max(first, last)}, but the model has {what} 0 to {size - 1}"
                 )
             mask[first : last + 1] = True
         return mask

@@ -104,9 +104,9 @@ def began_with(run: RunFolder) -> LazyModel:
     """
     found = run.base
     assert found
-    origin = run.path / found.origin  # an absolute one stays as it is
-    base.check(found, origin)
-    model = open_folder(origin) if found.step < 0 else run_model(RunFolder(origin), found.step)
+    path = run.path / found.origin  # an absolute one stays as it is
+    base.check(found, path)
+    model = open_folder(path) if found.step < 0 else run_model(RunFolder(path), found.step)
     for step in found.steps:
         if "init" in step:
             model = apply(model, [transform(described) for described in step["init"]])
@@ -127,8 +127,8 @@ def changed(run: RunFolder) -> list[str]:
     """The leaves, or tensors of earlier stages, that differ from a run's base; [] where all may."""
     if not run.base:
         return []
-    folders = [run.path / step["weights"] for step in run.base.steps if "weights" in step]
-    return [*run.trained, *(name for folder in folders for name in base.kept(folder))]
+    earlier = (base.kept(run.path / folder) for folder in run.base.weights)
+    return [*run.trained, *(name for weights in earlier for name in weights)]
 
 
 def base_of(model: str, step: int, init: Sequence[Transform]) -> Base:
@@ -145,14 +145,12 @@ def base_of(model: str, step: int, init: Sequence[Transform]) -> Base:
     run = RunFolder(path)
     if not run.base:
         return base.of_run(path, run.checkpoints, step).then(init)
-    earlier = {
-        s["weights"]: base.kept(path / s["weights"]) for s in run.base.steps if "weights" in s
-    }
+    earlier = {name: base.kept(path / name) for name in run.base.weights}
     arch = run_model(run).architecture
     stores = _stores(run.checkpoints / str(step) / "params", run.trained, arch)
     weights = base.trained({name: Stored(store) for name, store in stores.items()}, _part)
-    origin = str((run.path / run.base.origin).resolve())
-    found = dataclasses.replace(run.base, origin=origin, earlier=earlier)
+    absolute = str((run.path / run.base.origin).resolve())
+    found = dataclasses.replace(run.base, origin=absolute, earlier=earlier)
     return found.inheriting(weights).then(init)
 
 
@@ -162,13 +160,13 @@ def _part(array: Stored, row: int | None) -> LazyArray:
 
 def _stores(folder: Path, wanted: Iterable[str], arch: Architecture) -> dict[str, ts.TensorStore]:
     files = {"driver": "file", "path": f"{folder.absolute()}/"}  # a URL could not name every folder
-    base = {"driver": "ocdbt", "base": files}
+    every = {"driver": "ocdbt", "base": files}
     # A table is read a few rows at a time, each time as a whole, so one table is kept in memory.
     table = 4 * arch.vocab_size * arch.hidden_size
     kept = ts.Context({"cache_pool": {"total_bytes_limit": table + (1 << 20)}})
     opening = {
         name: ts.open(
-            {"driver": "zarr", "kvstore": {**base, "path": name}, "recheck_cached_data": False},
+            {"driver": "zarr", "kvstore": {**every, "path": name}, "recheck_cached_data": False},
             read=True,
             context=None if name.startswith(names.LAYERS) else kept,
         )

@@ -14,7 +14,7 @@ import numpy as np
 from maxlite.errors import InputError
 from maxlite.hf import names, peft
 from maxlite.hf.folder import LazyModel
-from maxlite.hf.lazy import Computed, LazyArray, float32, zeros
+from maxlite.hf.lazy import Computed, LazyArray, cast, float32, zeros
 from maxlite.hf.peft import Adapter
 from maxlite.transforms import Lora
 
@@ -98,8 +98,8 @@ def load(model: LazyModel, adapter: Adapter, seed: int) -> LazyModel:
     lora = settings(**dataclasses.asdict(adapter.lora))
     after = add(model, lora, seed)
     peft.check_fits(adapter, after.architecture)
-    new = {name: _cast(tensor, FLOAT32) for name, tensor in adapter.tensors.items()}
-    new |= {n: _cast(tensor, model.tensors[n].dtype) for n, tensor in adapter.tables.items()}
+    new = {name: cast(tensor, FLOAT32, name) for name, tensor in adapter.tensors.items()}
+    new |= {n: cast(tensor, model.tensors[n].dtype, n) for n, tensor in adapter.tables.items()}
     origin = {"adapter": adapter.sha256, "tables": list(adapter.tables)}
     return dataclasses.replace(
         after,
@@ -138,7 +138,7 @@ def merge_all(model: LazyModel, given: Sequence[Adapter]) -> LazyModel:
         merged_before.append({"path": str(adapter.path), "sha256": adapter.sha256})
         tables = f", {len(adapter.tables)} tables replaced" if adapter.tables else ""
         notes.append(f"{adapter.path}: merged into {len(modules)} weights{tables}")
-    changed = {n: _cast(t, model.tensors[n].dtype) for n, t in tensors.items()}
+    changed = {n: cast(t, model.tensors[n].dtype, n) for n, t in tensors.items()}
     same = {n: t for n, t in model.tensors.items() if tensors[n] is t}
     return dataclasses.replace(
         model,
@@ -146,13 +146,6 @@ def merge_all(model: LazyModel, given: Sequence[Adapter]) -> LazyModel:
         metadata={**model.metadata, "adapters": merged_before},
         notes=tuple(notes),
     )
-
-
-def _cast(tensor: LazyArray, dtype: np.dtype) -> Computed:
-    def compute(start: int, stop: int) -> np.ndarray:
-        return tensor.read(slice(start, stop)).astype(dtype)
-
-    return Computed(tuple(tensor.shape), dtype, compute)
 
 
 def _uniform(name: str, shape: tuple[int, ...], seed: int) -> Computed:

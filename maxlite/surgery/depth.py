@@ -11,7 +11,7 @@ from typing import Any
 
 from maxlite.config import Architecture
 from maxlite.errors import InputError
-from maxlite.hf import lazy, names
+from maxlite.hf import lazy, metadata, names
 from maxlite.hf.folder import LazyModel, open_folder, resolve
 from maxlite.hf.lazy import LazyArray
 from maxlite.surgery import layers as lists
@@ -184,7 +184,10 @@ def _assembled(
         if model in dtypes:
             kinds[name] = dtypes[model][old]
     several = len(models) > 1
-    earlier = {name: _inserted(model) for name, model in models.items()}
+    earlier = {
+        name: metadata.inserted(model.metadata, f"the maxlite.json of {model.path}")
+        for name, model in models.items()
+    }
     record = {
         "sources": [[*source] if several else source[1] for source in sources],
         "inserted": [
@@ -217,17 +220,6 @@ def _told(
     star = ["* inserted: o_proj and down_proj are zero, so it adds nothing yet"]
     shown = lists.picture(sources, max(depths), inserted)
     return [line, *(f"  {row}" for row in [*shown, *star[: len(inserted)]])]
-
-
-def _inserted(model: LazyModel) -> set[int]:
-    """The layers that an earlier expansion has inserted."""
-    found = model.metadata.get("layers", {}).get("inserted", [])
-    if not isinstance(found, list) or not all(type(layer) is int for layer in found):
-        raise InputError(
-            f"the maxlite.json of {model.path} has layers.inserted {found!r}, expected a list of"
-            " layers"
-        )
-    return set(found)
 
 
 def _check_fits(one: LazyModel, other: LazyModel, where: str) -> None:

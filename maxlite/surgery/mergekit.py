@@ -14,7 +14,7 @@ import numpy as np
 
 from maxlite.errors import InputError
 from maxlite.hf import names
-from maxlite.hf.lazy import Computed, LazyArray, float32, scaled
+from maxlite.hf.lazy import LazyArray, cast, scaled
 from maxlite.surgery.layers import Source
 
 DTYPES = {str(dtype): dtype for dtype in names.WEIGHT_DTYPES}
@@ -101,10 +101,10 @@ class Recipe:
     def applied(self, array: LazyArray, tensor: str, layer: int | None) -> LazyArray:
         """A tensor cast and scaled as the recipe says; see `factor`."""
         factor = self.factor(tensor, layer)
-        array = _cast(array, self.dtype, tensor)
+        array = cast(array, self.dtype or array.dtype, tensor)
         if factor not in (None, 1.0):
             array = scaled(array, factor)
-        return _cast(array, self.out_dtype, tensor)
+        return cast(array, self.out_dtype or array.dtype, tensor)
 
     @property
     def inserted(self) -> list[int]:
@@ -275,18 +275,3 @@ def _dtype(recipe: Mapping[str, Any], key: str, where: str) -> np.dtype | None:
     if str(name).removeprefix("torch.") not in DTYPES:
         raise InputError(f"{where} has {key} {name!r}, expected one of {', '.join(DTYPES)}")
     return DTYPES[str(name).removeprefix("torch.")]
-
-
-def _cast(array: LazyArray, dtype: np.dtype | None, tensor: str) -> LazyArray:
-    if dtype is None or array.dtype == dtype:
-        return array
-
-    def compute(start: int, stop: int) -> np.ndarray:
-        values = float32(array.read(slice(start, stop)))
-        with np.errstate(over="ignore"):
-            cast = values.astype(dtype)
-        if not np.array_equal(np.isfinite(values), np.isfinite(cast)):
-            raise InputError(f"{tensor} holds values too large for {dtype}: choose another dtype")
-        return cast
-
-    return Computed(array.shape, dtype, compute)

@@ -17,6 +17,7 @@ from maxlite.config import Config
 from maxlite.console import human, say
 from maxlite.data.corpus import Corpus, load_corpus
 from maxlite.errors import InputError
+from maxlite.hf import metadata
 from maxlite.hf.folder import without_tokenizer
 from maxlite.model import llama
 from maxlite.model.flops import flops_per_token
@@ -101,7 +102,7 @@ def prepare(config: Config) -> Job:
     mesh = mesh_lib.make_mesh(config.mesh)
     mesh_lib.check_batch(mesh, config.batch_size, config.accumulate)
 
-    if run and resumed >= 0:
+    if run and (resumed >= 0 or run.base):  # with a base it begins again from what it rests on
         source = run_files(run)
         tokenizer = load_tokenizer(run.model)
     elif config.model:
@@ -142,7 +143,7 @@ def prepare(config: Config) -> Job:
         arch, attention=config.attention, remat=config.remat, scan_unroll=config.scan_unroll
     )  # without weights: refuses settings that it does not know
     mesh_lib.check_heads(mesh, arch)
-    inserted = source.metadata.get("layers", {}).get("inserted", ())
+    inserted = metadata.inserted(source.metadata, source.where)
     claims = claim(config.train, arch, inserted)
     if claims.frozen and source.where == "random weights":
         raise InputError(

@@ -88,8 +88,10 @@ def test_neighbours_of_two_files_are_no_run(source, calls, tmp_path):
 
 def test_another_dtype_is_cast_block_by_block(source, calls, tmp_path, monkeypatch):
     monkeypatch.setattr(stream, "row_blocks", lambda shape: lazy.row_blocks(shape, 48))
-    blocks, cast = [], stream._cast
-    monkeypatch.setattr(stream, "_cast", lambda a, *rest: blocks.append(a.shape) or cast(a, *rest))
+    blocks, cast = [], stream.narrowed
+    monkeypatch.setattr(
+        stream, "narrowed", lambda a, *rest: blocks.append(a.shape) or cast(a, *rest)
+    )
     data = written(tmp_path, source["a"], source["b"], dtype=BF16)
     both = np.concatenate([source[name].read() for name in "ab"])
     assert data == both.astype(BF16).tobytes() and blocks == [(2, 6)] * 4 and not calls
