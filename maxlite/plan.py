@@ -43,6 +43,7 @@ from maxlite.model import remat
 from maxlite.model.flops import flops_per_token
 from maxlite.model.leaves import leaf
 from maxlite.model.memory import activation_bytes
+from maxlite.parameters import shapes
 from maxlite.state import base
 from maxlite.state.claims import Claims, claim, table
 from maxlite.state.host import run_model
@@ -197,11 +198,11 @@ def _read(config: Config) -> ModelSource:
 def _of_run(run: RunFolder) -> LazyModel:
     """The model of a run, with zeros for weights: float32 where it or one before trained them."""
     model = run_model(run)
-    exported, shapes = run.tensor_dtypes(), names.expected(model.architecture)
+    exported = run.tensor_dtypes()
     whole = not run.base and run.description.get("kind") != "import"
     tensors: dict[str, lazy.LazyArray] = {
         name: lazy.zeros(shape, jnp.dtype("float32" if whole else exported[name]))
-        for name, shape in shapes.items()
+        for name, shape in names.expected(model.architecture).items()
     }
     model = dataclasses.replace(model, tensors=tensors)
     if not run.base:
@@ -209,7 +210,7 @@ def _of_run(run: RunFolder) -> LazyModel:
     for i, step in enumerate(run.base.steps):  # what earlier stages had trained
         if not any("init" in later for later in run.base.steps[i:]):  # which re-arranges
             model = base.overlaid(model, base.kept(run.path / step["weights"]))
-    stacked = names.stacked(model.architecture)
+    stacked = shapes(model.architecture)
     own = {name: leaf(name).shape(stacked[leaf(name).parameter]) for name in run.trained}
     zeros = {name: lazy.zeros(shape, jnp.dtype("float32")) for name, shape in own.items()}
     weights = base.trained(zeros, lambda array, row: array if row is None else _row(array))

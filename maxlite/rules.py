@@ -49,9 +49,9 @@ TARGETS: dict[str, str] = {  # names to patterns of stacked names
     "norms": "model.layers.*norm.weight",
     **{f"{p}_proj": f"model.layers.self_attn.{p}_proj.*" for p in "qkvo"},
     **{f"{p}_proj": f"model.layers.mlp.{p}_proj.*" for p in ("gate", "up", "down")},
-    "lora": "model.layers.*.lora_*",
-    "lora_A": "model.layers.*.lora_A.weight",
-    "lora_B": "model.layers.*.lora_B.weight",
+    "lora": "*.lora_*",
+    "lora_A": "*.lora_A.weight",
+    "lora_B": "*.lora_B.weight",
 }
 
 SETS: dict[str, tuple[Rule, ...]] = {

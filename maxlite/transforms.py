@@ -80,7 +80,7 @@ class UpscaleDepth(Transform):
 
 @dataclass
 class Lora:
-    """Low-rank adapters beside projections: W x + scale * B A x (arXiv 2106.09685, section 4.1).
+    """Low-rank adapters beside weights: W x + scale * B A x (arXiv 2106.09685, section 4.1).
 
     Rank 0 means none. They are what `AddLora` or the model's maxlite.json says; a config that sets
     them beside a model has no effect.
@@ -88,7 +88,8 @@ class Lora:
 
     rank: int = 0
     alpha: float = 0.0
-    targets: str = ""  # projections, with commas between them
+    targets: str = ""  # modules, with commas between them
+    dropout: float = 0.0  # of the adapters' inputs, in training
     rslora: bool = False  # scale by alpha / sqrt(rank) (arXiv 2312.03732)
     dora: bool = False  # with a magnitude a row (arXiv 2402.09353)
 
@@ -98,19 +99,28 @@ class Lora:
         return self.alpha / (math.sqrt(self.rank) if self.rslora else self.rank)
 
     def shapes(self, module: str, rows: int, columns: int) -> dict[str, tuple[int, ...]]:
-        """The tensors beside a module's weight [rows, columns], by their name in the module."""
-        if not self.rank or module.rpartition(".")[2] not in self.targets.split(","):
+        """The tensors beside a module's weight [rows, columns], by their full names.
+
+        The input table's are those of its transpose, as PEFT has them: W becomes W + scale * Aᵀ Bᵀ.
+        """
+        own = module.rpartition(".")[2]
+        if not self.rank or own not in self.targets.split(","):
             return {}
+        if own == "embed_tokens":
+            return {
+                f"{module}.lora_embedding_A.weight": (self.rank, rows),
+                f"{module}.lora_embedding_B.weight": (columns, self.rank),
+            }
         found: dict[str, tuple[int, ...]] = {
-            "lora_A.weight": (self.rank, columns),
-            "lora_B.weight": (rows, self.rank),
+            f"{module}.lora_A.weight": (self.rank, columns),
+            f"{module}.lora_B.weight": (rows, self.rank),
         }
-        return found | ({"lora_magnitude_vector.weight": (rows,)} if self.dora else {})
+        return found | ({f"{module}.lora_magnitude_vector.weight": (rows,)} if self.dora else {})
 
 
 @dataclass
 class AddLora(Transform):
-    """Adapters beside projections of every layer; must be the last change to a model.
+    """Adapters beside projections of every layer, or tables; must be the last change to a model.
 
     They begin without effect. `train="lora"` trains them and nothing else; what else is named (as
     in "lora, vocabulary") trains beside them, and "everything" means their projections too. A rule
@@ -119,10 +129,11 @@ class AddLora(Transform):
 
     rank: int = 8
     alpha: float = 16.0
-    targets: str = "q_proj,k_proj,v_proj,o_proj"  # and gate_proj, up_proj, down_proj
+    targets: str = "q_proj,k_proj,v_proj,o_proj"
+    # and gate_proj, up_proj, down_proj, embed_tokens, lm_head
     rslora: bool = False  # scale by alpha / sqrt(rank) (arXiv 2312.03732)
     dora: bool = False  # with a magnitude a row (arXiv 2402.09353)
-    dropout: float = 0.0  # no other is supported
+    dropout: float = 0.0  # share of the adapters' inputs that a training step leaves out
     adapter: str = ""  # PEFT folder to go on from, which says all of the above
     seed: int = 0
 

@@ -10,7 +10,8 @@ from commands import call, metrics, status
 from extended import extend
 
 from maxlite import flags
-from maxlite.model.leaves import EMBEDDING, HEAD, LAYERS, leaf
+from maxlite.model.leaves import leaf
+from maxlite.parameters import EMBEDDING, HEAD, LAYERS
 from maxlite.plan import plan
 
 # `call` runs as a program what is imported here.

@@ -21,7 +21,7 @@ from maxlite.transforms import AddLora
 def get_config():
     return Config(
         model="{here}/model",
-        init=(AddLora(rank=4, alpha=8, targets="q_proj,down_proj", dora=True),),
+        init=(AddLora(rank=4, alpha=8, targets="q_proj,down_proj", dora=True, dropout=0.1),),
         train={train},
         steps=6,
         batch_size=8,

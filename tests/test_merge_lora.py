@@ -30,12 +30,11 @@ def adapter(tmp_path):
                 ("self_attn.q_proj", 32, width),
                 ("mlp.down_proj", 32, 48),
             ):
-                for own, shape in settings.shapes(module, rows, columns).items():
-                    shapes[f"model.layers.{layer}.{module}.{own}"] = shape
+                shapes |= settings.shapes(f"model.layers.{layer}.{module}", rows, columns)
         shapes |= dict.fromkeys(tables, (400, 32))
         values = {name: rng.standard_normal(s).astype(np.float32) for name, s in shapes.items()}
         specs = {name: (np.float32, shape) for name, shape in shapes.items()}
-        write_adapter(tmp_path / name, settings, "base", specs, values.__getitem__)
+        write_adapter(tmp_path / name, settings, "base", specs, values.__getitem__, {})
         return tmp_path / name
 
     return make
@@ -85,7 +84,17 @@ def test_adapters_are_merged_in_order_and_rounded_once(tiny_folder, adapter, tmp
     assert not (tmp_path / "again").exists()
 
 
-@pytest.mark.parametrize("kind", [{}, {"use_rslora": True}, {"use_dora": True}])
+PEFTS = [
+    {"modules_to_save": ["lm_head"]},
+    {"modules_to_save": ["lm_head"], "use_rslora": True},
+    {"modules_to_save": ["lm_head"], "use_dora": True},
+    {"target_modules": ["q_proj", "embed_tokens", "lm_head"]},
+    {"trainable_token_indices": [7, 3, 399]},
+    {"trainable_token_indices": {"embed_tokens": [1, 2], "lm_head": [0, 5, 398]}},
+]
+
+
+@pytest.mark.parametrize("kind", PEFTS, ids=str)
 def test_an_adapter_made_by_peft_merges_as_peft_merges(tiny_folder, tmp_path, kind):
     torch = pytest.importorskip("torch")
     peft = pytest.importorskip("peft")
@@ -93,13 +102,11 @@ def test_an_adapter_made_by_peft_merges_as_peft_merges(tiny_folder, tmp_path, ki
 
     folder = tiny_folder()
     model = AutoModelForCausalLM.from_pretrained(folder)
-    config = peft.LoraConfig(
-        r=4, target_modules=["v_proj", "up_proj"], modules_to_save=["lm_head"], **kind
-    )
+    config = peft.LoraConfig(**{"r": 4, "target_modules": ["v_proj", "up_proj"]} | kind)
     model = peft.get_peft_model(model, config)
     with torch.no_grad():
         for name, x in model.named_parameters():
-            if "lora_B" in name or "modules_to_save" in name:
+            if x.requires_grad and "lora_A" not in name:
                 x += 0.1 * torch.randn_like(x)
     model.save_pretrained(tmp_path / "adapter")
     outcome = merge(folder, tmp_path / "out", tmp_path / "adapter")
@@ -107,6 +114,28 @@ def test_an_adapter_made_by_peft_merges_as_peft_merges(tiny_folder, tmp_path, ki
     theirs = model.merge_and_unload().state_dict()
     for name, x in load_file(tmp_path / "out" / "model.safetensors").items():
         np.testing.assert_allclose(x, theirs[name].numpy(), rtol=1e-5, atol=1e-6)
+
+
+def test_rows_must_be_those_that_are_named(tiny_folder, adapter, tmp_path):
+    rows = f"{PREFIX}lm_head.token_adapter.trainable_tokens_delta"
+    given = {"tensors": {rows: np.ones((2, 32), np.float32)}}
+    model = open_folder(tiny_folder())
+    for ids, sentence in (
+        (
+            {"lm_head": [3, 400]},
+            r"\[2, 32\] for 2 rows of lm_head.weight up to 400, which is",
+        ),
+        ({"lm_head": [3]}, r"\[2, 32\] for 1 rows"),
+        ({"lm_head": [3, 3]}, "expected different ids by table"),
+        ({"norm": [3, 4]}, "expected different ids by table"),
+        ({"lm_head": [3, 4], "embed_tokens": [1]}, "lacks the rows that .* names as trained"),
+        (None, "tensors that maxlite cannot use"),
+    ):
+        folder = edited(adapter(), tmp_path / "bad", **given, trainable_token_indices=ids)
+        with pytest.raises(InputError, match=sentence):
+            init.apply(model, [MergeLora(str(folder))])
+        shutil.rmtree(folder)
+        shutil.rmtree(tmp_path / "adapter")
 
 
 def test_it_is_trained_on_from_where_it_stands(tiny_folder, adapter):

@@ -95,6 +95,6 @@ def lora(metadata: dict[str, Any], where: str) -> Lora:
     default = dataclasses.asdict(Lora())
     found = {k: v for k, v in metadata.get("lora", {}).items() if k not in ("adapter", "tables")}
     wrong = [k for k, v in found.items() if k not in default or type(v) is not type(default[k])]
-    if wrong or (found and (found.keys() != default.keys() or found["rank"] < 1)):
+    if wrong or (found and found.get("rank", 0) < 1):
         raise InputError(f"{where} has lora {found!r}, expected settings of adapters: restore it")
     return Lora(**found)

@@ -1,8 +1,4 @@
-"""The tensor names of a Llama-family model, stacked and not, and what a folder must hold.
-
-Shapes: V vocabulary, D width, F feed-forward width, H heads, K key-value heads, E head_dim,
-L layers. A stacked name has no layer number; its array has the layers on axis 0.
-"""
+"""The tensors of a model folder: the names of stacked parameters, layer by layer, and a check."""
 
 import re
 from collections.abc import Mapping
@@ -14,53 +10,22 @@ from maxlite.config import Architecture
 from maxlite.errors import InputError
 from maxlite.hf.lazy import FileTensor
 from maxlite.hf.tensors import DTYPES, listed
+from maxlite.parameters import EMBEDDING, HEAD, LAYERS, shapes
 
-EMBEDDING = "model.embed_tokens.weight"
-NORM = "model.norm.weight"
-HEAD = "lm_head.weight"
-LAYERS = "model.layers."
 WEIGHT_DTYPES = [DTYPES[name] for name in ("F32", "F16", "BF16")]
-
-
-def layer_shapes(arch: Architecture) -> dict[str, tuple[int, ...]]:
-    """The tensors of one decoder layer, by their name within it."""
-    D, F, E = arch.hidden_size, arch.intermediate_size, arch.head_dim
-    q, kv = arch.num_attention_heads * E, arch.num_key_value_heads * E
-    matrices = {
-        "self_attn.q_proj": (q, D, arch.attention_bias),
-        "self_attn.k_proj": (kv, D, arch.attention_bias),
-        "self_attn.v_proj": (kv, D, arch.attention_bias),
-        "self_attn.o_proj": (D, q, arch.attention_bias),
-        "mlp.gate_proj": (F, D, arch.mlp_bias),
-        "mlp.up_proj": (F, D, arch.mlp_bias),
-        "mlp.down_proj": (D, F, arch.mlp_bias),
-    }
-    shapes: dict[str, tuple[int, ...]] = {}
-    for name, (rows, columns, bias) in matrices.items():
-        shapes[f"{name}.weight"] = (rows, columns)
-        if bias:
-            shapes[f"{name}.bias"] = (rows,)
-        adapters = arch.lora.shapes(name, rows, columns)
-        shapes |= {f"{name}.{own}": shape for own, shape in adapters.items()}
-    return shapes | {"input_layernorm.weight": (D,), "post_attention_layernorm.weight": (D,)}
-
-
-def _around(arch: Architecture, layers: dict[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
-    V, D = arch.vocab_size, arch.hidden_size
-    head = {} if arch.tie_word_embeddings else {HEAD: (V, D)}
-    return {EMBEDDING: (V, D), **layers, NORM: (D,), **head}
 
 
 def expected(arch: Architecture) -> dict[str, tuple[int, ...]]:
     """The name and shape of every tensor of a folder, in model order, layers apart."""
-    layer, count = layer_shapes(arch), range(arch.num_hidden_layers)
-    return _around(arch, {f"{LAYERS}{i}.{name}": layer[name] for i in count for name in layer})
-
-
-def stacked(arch: Architecture) -> dict[str, tuple[int, ...]]:
-    """The same with layers stacked: one name for all of them, [L, ...]."""
-    L = arch.num_hidden_layers
-    return _around(arch, {LAYERS + name: (L, *s) for name, s in layer_shapes(arch).items()})
+    table, tensors = shapes(arch), dict[str, tuple[int, ...]]()
+    layered = [name for name in table if name.startswith(LAYERS)]
+    for name, shape in table.items():
+        if name not in layered:
+            tensors[name] = shape
+        elif name == layered[0]:
+            for layer in range(arch.num_hidden_layers):
+                tensors |= {unstacked(own, layer): table[own][1:] for own in layered}
+    return tensors
 
 
 def split(name: str) -> tuple[str, int | None]:

@@ -1,11 +1,11 @@
 """PEFT's adapter folders: adapter_config.json and adapter_model.safetensors, read and written.
 
 Their tensors have our names here (`model.layers.0.self_attn.q_proj.lora_A.weight`). Tables that
-trained beside them are whole, and PEFT's `modules_to_save` names them.
+trained beside them are whole (PEFT's `modules_to_save`) or some rows (`trainable_token_indices`).
 """
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,16 +23,18 @@ from maxlite.transforms import Lora
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
 PREFIX = "base_model.model."
-MAGNITUDE = ".lora_magnitude_vector"
+PARAMETERS = (".lora_magnitude_vector", ".lora_embedding_A", ".lora_embedding_B")  # no ".weight"
+ROWS = ".token_adapter.trainable_tokens_delta"
 TABLES = {"embed_tokens": names.EMBEDDING, "lm_head": names.HEAD}
-MEANT = {"r", "lora_alpha", "use_rslora", "use_dora", "peft_type"}
+MEANT = {"r", "lora_alpha", "lora_dropout", "use_rslora", "use_dora", "peft_type"}
+MEANT |= {"trainable_token_indices"}
 NEUTRAL: dict[str, tuple[Any, ...]] = {
     "bias": ("none",),
     "init_lora_weights": (True, False, "gaussian"),  # others change the base as well
 }
 INERT = {  # whatever they say, the tensors say what is adapted and replaced
     *("auto_mapping", "base_model_name_or_path", "revision", "peft_version", "task_type"),
-    *("inference_mode", "lora_dropout", "target_modules", "exclude_modules", "modules_to_save"),
+    *("inference_mode", "target_modules", "exclude_modules", "modules_to_save"),
     *("layers_to_transform", "layers_pattern", "megatron_core", "qalora_group_size"),
     *("ensure_weight_tying", "runtime_config"),
 }
@@ -47,6 +49,7 @@ class Adapter:
         lora: Its settings; the targets are those of its tensors.
         tensors: The adapters' tensors, by our names.
         tables: Whole tables that replace the model's.
+        rows: By the table's name, ids [N] and their rows [N, D], which replace the model's.
         sha256: Of its two files.
     """
 
@@ -54,6 +57,7 @@ class Adapter:
     lora: Lora
     tensors: Mapping[str, LazyArray]
     tables: Mapping[str, LazyArray]
+    rows: Mapping[str, tuple[list[int], LazyArray]]
     sha256: str
 
 
@@ -77,29 +81,47 @@ def open_adapter(folder: str | Path) -> Adapter:
             raise bad(str(file), config, key, "which maxlite cannot compute with")
     rank = json_values.whole(config, "r", str(file))
     alpha = json_values.number(config, "lora_alpha", str(file))
+    dropout = json_values.number(config, "lora_dropout", str(file), 0.0, low=0.0)
     rslora, dora = (json_values.switch(config, f"use_{k}", str(file)) for k in ("rslora", "dora"))
 
     tensors: dict[str, LazyArray] = {}
     tables: dict[str, LazyArray] = {}
-    unknown = []
+    rows: dict[str, tuple[list[int], LazyArray]] = {}
+    indices, unknown = _indices(config, str(file)), []
     for full, tensor in read_header(weights).items():
-        name = full.removeprefix(PREFIX)
-        name += ".weight" if name.endswith(MAGNITUDE) else ""
+        name = full.removeprefix(PREFIX).replace(".base_layer.", ".")
+        name += ".weight" if name.endswith(PARAMETERS) else ""
+        table = name.removesuffix(ROWS) + ".weight"
         if name in TABLES.values():
             tables[name] = tensor
-        elif names.split(name)[1] is not None and ".lora_" in name:
+        elif name.endswith(ROWS) and table in indices:
+            rows[table] = indices[table], tensor
+        elif ".lora_" in name:
             tensors[name] = tensor
         else:
             unknown.append(full)
     if unknown or not tensors:
         told = f"tensors that maxlite cannot use ({listed(unknown)})" if unknown else "no adapters"
-        raise InputError(f"{weights} holds {told}: only projections and whole tables are supported")
+        raise InputError(f"{weights} holds {told}: only projections and tables are supported")
+    if indices.keys() != rows.keys():
+        raise InputError(f"{weights} lacks the rows that {file.name} names as trained: it is cut")
     targets = dict.fromkeys(name.partition(".lora_")[0].rpartition(".")[2] for name in tensors)
     digest = hashlib.sha256(file.read_bytes())
     with weights.open("rb") as opened:
         digest.update(hashlib.file_digest(opened, "sha256").digest())
-    lora = Lora(rank, alpha, ",".join(targets), rslora, dora)
-    return Adapter(path, lora, tensors, tables, digest.hexdigest())
+    lora = Lora(rank, alpha, ",".join(targets), dropout, rslora, dora)
+    return Adapter(path, lora, tensors, tables, rows, digest.hexdigest())
+
+
+def _indices(config: dict[str, Any], file: str) -> dict[str, list[int]]:
+    """The ids whose rows an adapter replaces, by table; a bare list means the input table's."""
+    found = config.get("trainable_token_indices") or {}
+    found = {"embed_tokens": found} if isinstance(found, list) else found
+    for module, ids in found.items() if isinstance(found, dict) else [("", [])]:
+        fine = isinstance(ids, list) and all(type(i) is int and i >= 0 for i in ids)
+        if module not in TABLES or not fine or len({*ids}) < len(ids):
+            raise bad(file, config, "trainable_token_indices", "expected different ids by table")
+    return {TABLES[module]: ids for module, ids in found.items()}
 
 
 def check_fits(adapter: Adapter, arch: Architecture) -> None:
@@ -131,6 +153,13 @@ def check_fits(adapter: Adapter, arch: Architecture) -> None:
     ]
     if lacking:
         raise InputError(f"{adapter.path} lacks {listed(lacking)}: it is not whole")
+    for name, (ids, rows) in adapter.rows.items():
+        shape = expected.get(name, (0, 0))
+        if tuple(rows.shape) != (len(ids), shape[1]) or max(ids, default=0) >= shape[0]:
+            raise InputError(
+                f"{adapter.path} does not fit the model: it has {list(rows.shape)} for"
+                f" {len(ids)} rows of {name} up to {max(ids, default=0)}, which is {list(shape)}"
+            )
     if names.EMBEDDING in adapter.tables and arch.tie_word_embeddings:
         raise InputError(
             f"{adapter.path} replaces the input table of a tied model, and the output table with"
@@ -144,6 +173,7 @@ def write_adapter(
     base: str,
     specs: writer.Specs,
     read: Callable[[str], np.ndarray],
+    rows: Mapping[str, Sequence[int]],
 ) -> None:
     """Writes an adapter folder as PEFT does, all or nothing.
 
@@ -151,14 +181,15 @@ def write_adapter(
         out: The folder to make.
         lora: The settings.
         base: What the adapter belongs to: a folder or a hub id; "" if it is neither.
-        specs: dtype and shape of each adapter tensor and whole table, by our names.
+        specs: dtype and shape of each adapter tensor and table, by our names.
         read: Gives each of them when its turn comes.
+        rows: Ids [N] of a table of which specs and `read` have only these rows, by its name.
 
     Raises:
         InputError: `out` exists, or the disk has no room.
     """
-    tables = [module for module, name in TABLES.items() if name in specs]
-    config = {
+    tables = [module for module, name in TABLES.items() if name in specs and name not in rows]
+    config: dict[str, Any] = {
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",
         "base_model_name_or_path": base or None,
@@ -169,13 +200,19 @@ def write_adapter(
         "modules_to_save": tables or None,
         "use_rslora": lora.rslora,
         "use_dora": lora.dora,
-        "lora_dropout": 0.0,
+        "lora_dropout": lora.dropout,
         "bias": "none",
         "fan_in_fan_out": False,
     }
+    if rows:
+        named = {module: name for module, name in TABLES.items() if name in rows}
+        config["trainable_token_indices"] = {m: [*rows[name]] for m, name in named.items()}
 
     def theirs(name: str) -> str:
-        return PREFIX + (name.removesuffix(".weight") if MAGNITUDE in name else name)
+        module = name.removesuffix(".weight")
+        if name in rows:
+            return PREFIX + module + ROWS
+        return PREFIX + (module if module.endswith(PARAMETERS) else name)
 
     ours = {theirs(name): name for name in specs}
     with writer.new_folder(out) as folder:

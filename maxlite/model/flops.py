@@ -8,8 +8,10 @@ from collections.abc import Collection
 import numpy as np
 
 from maxlite.config import Architecture
-from maxlite.model.leaves import EMBEDDING, HEAD, LAYERS, leaf
-from maxlite.model.parameters import shapes
+from maxlite.model.leaves import leaf
+from maxlite.parameters import EMBEDDING, HEAD, LAYERS, NORM, shapes
+
+ADAPTERS = (".lora_A.weight", ".lora_B.weight", ".lora_embedding_B.weight")  # A is looked up there
 
 
 def flops_per_token(arch: Architecture, seq_len: int, frozen: Collection[str] = ()) -> float:
@@ -43,17 +45,26 @@ def flops_per_token(arch: Architecture, seq_len: int, frozen: Collection[str] = 
     keys = window * (1 - window / (2 * seq_len))
     attention = 4 * arch.num_attention_heads * arch.head_dim * keys
 
+    def weight(name: str, mine: bool, passes: bool) -> float:
+        matmul = name.endswith(("_proj.weight", *ADAPTERS))
+        return math.prod(whole[name][-2:]) * (6 if mine else 4 if passes else 2) * matmul
+
     layered = [name for name in whole if name.startswith(LAYERS)]
+    below, above = (f"{name.removesuffix('.weight')}.lora_" for name in (EMBEDDING, HEAD))
     total, passes = 0.0, bool(trains[EMBEDDING].any())  # passes: something so far trains
+    for name in [n for n in whole if n.startswith(below)]:
+        passes |= bool(trains[name].any())
+        total += weight(name, bool(trains[name].any()), passes)
     for layer in range(arch.num_hidden_layers):
         for name in layered:
             mine = bool(trains[name][layer])
             if name == f"{LAYERS}self_attn.o_proj.weight":
                 total += attention * (3 if passes else 1)
-            if name.endswith(("_proj.weight", ".lora_A.weight", ".lora_B.weight")):
-                total += math.prod(whole[name][1:]) * (6 if mine else 4 if passes else 2)
+            total += weight(name, mine, passes)
             passes |= mine
-    passes |= bool(trains["model.norm.weight"].any())
+    passes |= bool(trains[NORM].any())
+    for name in [n for n in whole if n.startswith(above)]:
+        total += weight(name, bool(trains[name].any()), passes)
     head = trains[EMBEDDING if arch.tie_word_embeddings else HEAD]
     rows = int(head.sum()) * 6 + int((~head).sum()) * (4 if passes else 2)
     return total + rows * arch.hidden_size

@@ -10,11 +10,13 @@ F FFN channels, I inputs and O outputs of a projection, R rank of an adapter.
 from __future__ import annotations
 
 import itertools
+import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
 from maxlite.config import Architecture
@@ -35,6 +37,7 @@ class Context(NamedTuple):
     rotation: tuple[jax.Array, jax.Array]  # cosines and sines, see `rope.angles`
     segments: tuple[jax.Array, jax.Array] | None  # of queries and of keys
     offset: jax.Array  # place of the first token in the row, int32 scalar
+    key: jax.Array | None = None  # of what adapters leave out in a training step; None: nothing
 
 
 class Linear(nnx.Module):
@@ -51,13 +54,14 @@ class Linear(nnx.Module):
         self.adapter = nnx.List([part for part in adapter if part is not None])
         self.magnitude = variables.get(f"{name}.lora_magnitude_vector.weight")
         self.scale = lora.scale if lora.rank else 0.0
+        self.dropout = Dropout(name, lora.dropout)
 
-    def __call__(self, x_BSI: jax.Array) -> jax.Array:
+    def __call__(self, x_BSI: jax.Array, key: jax.Array | None = None) -> jax.Array:
         # Not x @ W.T: transposed weights would be kept for the backward pass, a copy of them all.
         y_BSO = jnp.einsum("bsi,oi->bso", x_BSI, value(self.weight).astype(x_BSI.dtype))
         if self.adapter:
             a_RI, b_OR = (value(part).astype(x_BSI.dtype) for part in self.adapter)
-            z_BSR = jnp.einsum("bsi,ri->bsr", x_BSI, a_RI)
+            z_BSR = jnp.einsum("bsi,ri->bsr", self.dropout(x_BSI, key), a_RI)
             y_BSO = y_BSO + self.scale * _wide(z_BSR, b_OR)
         if self.magnitude is not None:
             ratio_O = value(self.magnitude).astype(jnp.float32) / self._norms()
@@ -79,6 +83,21 @@ class Linear(nnx.Module):
         return jnp.sqrt(squares_O)
 
 
+class Dropout(NamedTuple):
+    """Leaves out a share of an adapter's inputs and scales the rest up (arXiv 2106.09685, 4.1)."""
+
+    module: str
+    share: float
+
+    def __call__(self, x_BSI: jax.Array, key: jax.Array | None) -> jax.Array:
+        """Without a key, nothing is left out. Each module draws its own from the layer's key."""
+        if key is None or not self.share:
+            return x_BSI
+        own = jax.random.fold_in(key, np.uint32(zlib.crc32(self.module.encode())))
+        stays = jax.random.bernoulli(own, 1 - self.share, x_BSI.shape)
+        return jnp.where(stays, x_BSI / (1 - self.share), 0).astype(x_BSI.dtype)
+
+
 def _wide(z_BSR: jax.Array, b_OR: jax.Array) -> jax.Array:
     """z Bᵀ, computed again for the backward pass: cheap, and as large as what the projection gives.
 
@@ -92,12 +111,21 @@ class Table(nnx.Module):
 
     Args:
       parts: their variables, in the order of their rows.
+      adapter: A [R, V] and B [D, R] of an input table, A [R, D] and B [V, R] of an output table;
+        empty if there is none.
+      name: of its module.
+      lora: the adapter's settings.
     """
 
-    def __init__(self, parts: Sequence[nnx.Variable]):
+    def __init__(
+        self, parts: Sequence[nnx.Variable], adapter: Sequence[nnx.Variable], name: str, lora: Lora
+    ):
         self.weight = nnx.List(parts)
         sizes = [part.shape[0] for part in parts]
         self.starts = tuple(itertools.accumulate(sizes[:-1], initial=0))
+        self.adapter = nnx.List(adapter)
+        self.scale = lora.scale if lora.rank else 0.0
+        self.dropout = Dropout(name, lora.dropout)
 
     def rows(self, tokens_BS: jax.Array, dtype: Any) -> jax.Array:
         """The rows of token ids, [B, S, D] in `dtype`; an id that is none gives NaN."""
@@ -107,15 +135,27 @@ class Table(nnx.Module):
             local_BS = jnp.where(here_BS, tokens_BS - start, 0)
             new_BSD = jnp.take(value(part), local_BS, axis=0).astype(dtype)
             x_BSD = jnp.where(here_BS[..., None], new_BSD, x_BSD)
+        if self.adapter:
+            a_RV, b_DR = (value(part) for part in self.adapter)
+            z_RBS = jnp.take(a_RV, tokens_BS, axis=1).astype(dtype)
+            x_BSD = x_BSD + self.scale * jnp.einsum("rbs,dr->bsd", z_RBS, b_DR.astype(dtype))
         return x_BSD
 
-    def scores(self, hidden_BSD: jax.Array) -> list[jax.Array]:
+    def scores(self, hidden_BSD: jax.Array, key: jax.Array | None = None) -> list[jax.Array]:
         """The products of hidden states with every row, float32 [B, S, Vi] for each part."""
-        return [self._scores(part, hidden_BSD) for part in self.weight]
+        if not self.adapter:
+            return [self._scores(value(part), hidden_BSD) for part in self.weight]
+        a_RD, b_VR = (value(part).astype(hidden_BSD.dtype) for part in self.adapter)
+        z_BSR = self.scale * jnp.einsum("bsd,rd->bsr", self.dropout(hidden_BSD, key), a_RD)
+        found = []
+        for part, start in zip(self.weight, self.starts, strict=True):
+            own_VR = b_VR[start : start + part.shape[0]]
+            found.append(self._scores(value(part), hidden_BSD) + self._scores(own_VR, z_BSR))
+        return found
 
-    def _scores(self, part: nnx.Variable, hidden_BSD: jax.Array) -> jax.Array:
-        # Its rows are spread like the logits, or the backward pass would gather those.
-        table_VD = constrain(value(part).astype(hidden_BSD.dtype), "vocab", None)
+    def _scores(self, rows_VD: jax.Array, hidden_BSD: jax.Array) -> jax.Array:
+        # Rows are spread like the logits, or the backward pass would gather those.
+        table_VD = constrain(rows_VD.astype(hidden_BSD.dtype), "vocab", None)
         logits_BSV = jnp.einsum(
             "bsd,vd->bsv", hidden_BSD, table_VD, preferred_element_type=jnp.float32
         )
@@ -154,9 +194,10 @@ class SelfAttention(nnx.Module):
     def __call__(
         self, x_BSD: jax.Array, context: Context, cache: Cache | None, layer: jax.Array
     ) -> tuple[jax.Array, Cache | None]:
-        q_BSHE = rotate(self._heads(self.q_proj(x_BSD)), context.rotation)
-        k_BSKE = rotate(self._heads(self.k_proj(x_BSD)), context.rotation)
-        v_BSKE = self._heads(self.v_proj(x_BSD))
+        key = context.key
+        q_BSHE = rotate(self._heads(self.q_proj(x_BSD, key)), context.rotation)
+        k_BSKE = rotate(self._heads(self.k_proj(x_BSD, key)), context.rotation)
+        v_BSKE = self._heads(self.v_proj(x_BSD, key))
         if cache is not None:
             cache = cache.append(layer, k_BSKE, v_BSKE)
             k_BSKE, v_BSKE = cache.layer(layer)
@@ -170,7 +211,7 @@ class SelfAttention(nnx.Module):
             backend=self.backend,
         )
         o_BSHE = keep_attention(constrain(o_BSHE, "batch", None, "heads", None))
-        return self.o_proj(o_BSHE.reshape(*x_BSD.shape[:2], -1)), cache
+        return self.o_proj(o_BSHE.reshape(*x_BSD.shape[:2], -1), key), cache
 
 
 class MLP(nnx.Module):
@@ -181,9 +222,9 @@ class MLP(nnx.Module):
         self.up_proj = Linear(variables, f"{name}.up_proj", lora)
         self.down_proj = Linear(variables, f"{name}.down_proj", lora)
 
-    def __call__(self, x_BSD: jax.Array) -> jax.Array:
-        h_BSF = jax.nn.silu(self.gate_proj(x_BSD)) * self.up_proj(x_BSD)
-        return self.down_proj(constrain(h_BSF, "batch", None, "ffn"))
+    def __call__(self, x_BSD: jax.Array, key: jax.Array | None = None) -> jax.Array:
+        h_BSF = jax.nn.silu(self.gate_proj(x_BSD, key)) * self.up_proj(x_BSD, key)
+        return self.down_proj(constrain(h_BSF, "batch", None, "ffn"), key)
 
 
 class DecoderLayer(nnx.Module):
@@ -201,5 +242,5 @@ class DecoderLayer(nnx.Module):
     ) -> tuple[jax.Array, Cache | None]:
         o_BSD, cache = self.self_attn(self.input_layernorm(x_BSD), context, cache, layer)
         x_BSD = x_BSD + o_BSD
-        x_BSD = x_BSD + self.mlp(self.post_attention_layernorm(x_BSD))
+        x_BSD = x_BSD + self.mlp(self.post_attention_layernorm(x_BSD), context.key)
         return constrain(x_BSD, "batch", None, None), cache

@@ -14,9 +14,7 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import TypeVar
 
-EMBEDDING = "model.embed_tokens.weight"
-HEAD = "lm_head.weight"
-LAYERS = "model.layers."
+from maxlite.parameters import LAYERS
 
 Rows = range | tuple[int, ...]
 Claim = TypeVar("Claim", bound=Hashable)

@@ -18,21 +18,30 @@ from maxlite.errors import InputError
 from maxlite.model import rope
 from maxlite.model.attention import choose
 from maxlite.model.cache import Cache, init_cache
+from maxlite.model.initial import initialize
 from maxlite.model.layers import Context, DecoderLayer, RMSNorm, Table, Variables
 from maxlite.model.layout import constrain
-from maxlite.model.leaves import EMBEDDING, HEAD, LAYERS, Layout, Places, Run, layout, leaf
-from maxlite.model.parameters import initialize, shapes
+from maxlite.model.leaves import Layout, Places, Run, layout, leaf
 from maxlite.model.remat import policy
 from maxlite.model.variables import Frozen, value
+from maxlite.parameters import EMBEDDING, HEAD, LAYERS, shapes
 
 __all__ = ["Cache", "Frozen", "Llama", "bind", "init_cache", "initialize", "shapes"]
+
+
+def table(name: str, variables: Variables, arch: Architecture, plan: Layout) -> Table:
+    """A vocabulary table by the name of its parameter."""
+    module = name.removesuffix(".weight")
+    parts = [variables[n] for n in plan.tables[name]]
+    adapter = [variables[n] for n in sorted(plan.tables) if n.startswith(f"{module}.lora_")]
+    return Table(parts, adapter, module, arch.lora)
 
 
 class Decoder(nnx.Module):
     """Everything below the head; its name in a model is `model`, as in Hugging Face's."""
 
     def __init__(self, variables: Variables, arch: Architecture, plan: Layout):
-        self.embed_tokens = Table([variables[n] for n in plan.tables[EMBEDDING]])
+        self.embed_tokens = table(EMBEDDING, variables, arch, plan)
         self.layers = nnx.Dict({n: v for n, v in variables.items() if n.startswith(LAYERS)})
         self.norm = RMSNorm(variables, "model.norm", arch.rms_norm_eps)
 
@@ -74,7 +83,7 @@ class Llama(nnx.Module):
         self.plan = layout(tuple(variables), tuple(shapes(arch).items()))
         self.model = Decoder(variables, arch, self.plan)
         tied = arch.tie_word_embeddings
-        self.lm_head = None if tied else Table([variables[n] for n in self.plan.tables[HEAD]])
+        self.lm_head = None if tied else table(HEAD, variables, arch, self.plan)
         self.frequencies = tuple(rope.frequencies(arch).tolist())
         self.dtype = jnp.dtype(dtype)
         self.policy = policy(remat)
@@ -86,6 +95,7 @@ class Llama(nnx.Module):
         positions_BS: jax.Array | None = None,
         segments_BS: jax.Array | None = None,
         cache: Cache | None = None,
+        key: jax.Array | None = None,
     ) -> Any:
         """The hidden states after the last norm.
 
@@ -94,6 +104,7 @@ class Llama(nnx.Module):
           positions_BS: int32, for the rotations; by default places in the row.
           segments_BS: int32, documents packed in one row see only themselves; by default all are 1.
           cache: what came before in these rows; the tokens are appended to it.
+          key: for what adapters with a dropout leave out, in training; None: nothing.
 
         Returns:
           hidden_BSD in the compute dtype; with a cache, (hidden_BSD, the longer cache).
@@ -112,7 +123,7 @@ class Llama(nnx.Module):
 
         x_BSD = self.model.embed_tokens.rows(tokens_BS, self.dtype)
         x_BSD = constrain(x_BSD, "batch", None, None)
-        x_BSD, cache = self._layers(x_BSD, Context(rotation, segments, start), cache)
+        x_BSD, cache = self._layers(x_BSD, Context(rotation, segments, start, key), cache)
         hidden_BSD = self.model.norm(x_BSD)
         return hidden_BSD if cache is None else (hidden_BSD, cache._replace(length=start + length))
 
@@ -143,7 +154,8 @@ class Llama(nnx.Module):
                 variables = {name: type(kinds[at])(turn[at][i]) for name, (at, i) in own.items()}
                 decoder = DecoderLayer(variables, LAYERS[:-1], self.arch, self.backend)
                 layer = run.first + number * run.period + place
-                return decoder(x_BSD, context, cache, layer)
+                key = None if context.key is None else jax.random.fold_in(context.key, layer)
+                return decoder(x_BSD, context._replace(key=key), cache, layer)
 
             # The loop itself keeps the two passes apart; unrolled whole, there is no loop.
             return jax.checkpoint(apply, prevent_cse=unrolled, policy=self.policy)
@@ -161,9 +173,9 @@ class Llama(nnx.Module):
         carry, _ = jax.lax.scan(body, (x_BSD, cache), turns, unroll=unroll)
         return carry
 
-    def scores(self, hidden_BSD: jax.Array) -> list[jax.Array]:
+    def scores(self, hidden_BSD: jax.Array, key: jax.Array | None = None) -> list[jax.Array]:
         """Scores of the vocabulary rows, float32 [B, S, Vi] for each part of the table."""
-        return (self.lm_head or self.model.embed_tokens).scores(hidden_BSD)
+        return (self.lm_head or self.model.embed_tokens).scores(hidden_BSD, key)
 
     def logits(self, hidden_BSD: jax.Array) -> jax.Array:
         """Scores of every vocabulary row, float32 [B, S, V]."""

@@ -36,17 +36,20 @@ def _chosen(scores_BSV: jax.Array, targets_BS: jax.Array) -> jax.Array:
     return jnp.take_along_axis(scores_BSV, targets_BS[..., None], axis=-1)[..., 0]
 
 
-def summed_loss(model: Llama, batch: Mapping[str, jax.Array]) -> tuple[jax.Array, jax.Array]:
+def summed_loss(
+    model: Llama, batch: Mapping[str, jax.Array], key: jax.Array | None = None
+) -> tuple[jax.Array, jax.Array]:
     """The weighted sum of a batch's negative log-likelihoods, and the sum of its weights.
 
     Args:
       model: bound to parameters.
       batch: tokens, targets, segments and positions, int32 [B, S], and weights, float32 [B, S],
         zero where the target is padding or the first token of another document.
+      key: for what adapters with a dropout leave out, in training.
 
     Returns:
       Two float32 scalars, in nats and in tokens.
     """
-    hidden_BSD = model(batch["tokens"], batch["positions"], batch["segments"])
-    nll_BS = token_nll(model.scores(hidden_BSD), batch["targets"])
+    hidden_BSD = model(batch["tokens"], batch["positions"], batch["segments"], key=key)
+    nll_BS = token_nll(model.scores(hidden_BSD, key), batch["targets"])
     return jnp.sum(batch["weights"] * nll_BS), jnp.sum(batch["weights"])

@@ -6,8 +6,8 @@ from collections.abc import Collection
 
 from maxlite.config import Architecture
 from maxlite.model.attention import choose
-from maxlite.model.leaves import EMBEDDING, LAYERS, leaf
-from maxlite.model.parameters import shapes
+from maxlite.model.leaves import leaf
+from maxlite.parameters import EMBEDDING, LAYERS, shapes
 
 
 def activation_bytes(
@@ -63,7 +63,7 @@ def _lowest(arch: Architecture, frozen: Collection[str]) -> int:
     trains = {name: set(range(shape[0])) for name, shape in whole.items()}
     for own in map(leaf, frozen):
         trains[own.parameter] -= set(own.taken(whole[own.parameter]))
-    if trains[EMBEDDING]:
+    if any(trains[name] for name in whole if name.startswith(EMBEDDING.removesuffix("weight"))):
         return 0
     layers = [row for name, rows in trains.items() if name.startswith(LAYERS) for row in rows]
     return min(layers, default=arch.num_hidden_layers)

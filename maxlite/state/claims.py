@@ -15,8 +15,8 @@ import numpy as np
 from maxlite.config import Architecture
 from maxlite.console import human
 from maxlite.errors import InputError
-from maxlite.model.leaves import EMBEDDING, HEAD, LAYERS, divide, leaf
-from maxlite.model.parameters import shapes
+from maxlite.model.leaves import divide, leaf
+from maxlite.parameters import EMBEDDING, HEAD, LAYERS, shapes
 from maxlite.rules import TARGETS, Rule, parsed
 
 FROZEN = Rule("everything", trains=False, name="frozen")

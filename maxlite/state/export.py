@@ -97,26 +97,44 @@ def write_adapter(
     Raises:
       InputError: an adapter cannot hold what else it has trained.
     """
-    arch = source.architecture
-    tables = set(source.metadata["lora"].get("tables", ()))
-    for name in changed(run) or names.expected(arch):
-        own = leaf(name).parameter
-        if own in peft.TABLES.values() and not arch.tie_word_embeddings:
-            tables.add(own)
-        elif ".lora_" not in own:
-            tied = " of a tied model" if arch.tie_word_embeddings else ""
-            raise InputError(
-                f"{run.path} has trained {own}{tied}, which a PEFT adapter cannot hold: leave out"
-                " --adapter, which merges the adapters into a model folder"
-            )
+    arch, whole = source.architecture, reader(params)
+    tables, rows = _trained_tables(source, run)
     shapes = names.expected(arch)
-    held = [name for name in shapes if name in tables or ".lora_" in name]
-    specs = {name: (jnp.dtype(dtype or source.dtypes[name]), shapes[name]) for name in held}
+    held = {n: shapes[n] for n in shapes if n in tables or ".lora_" in n}
+    held |= {n: (len(ids), *shapes[n][1:]) for n, ids in rows.items()}
+    specs = {n: (jnp.dtype(dtype or source.dtypes[n]), shape) for n, shape in held.items()}
     config = run.description["config"]
     alone = all(one["transform"] == "AddLora" for one in config["init"])
     base = config["model"] if alone and not is_run(Path(config["model"]).expanduser()) else ""
-    peft.write_adapter(out, arch.lora, base, specs, reader(params))
+
+    def read(name: str) -> np.ndarray:
+        return whole(name)[rows[name]] if name in rows else whole(name)
+
+    peft.write_adapter(out, arch.lora, base, specs, read, rows)
     return base
+
+
+def _trained_tables(source: ModelSource, run: RunFolder) -> tuple[set[str], dict[str, list[int]]]:
+    """The tables that a run has trained besides its adapters: those whole, and rows of others."""
+    known, tied = names.expected(source.architecture), source.architecture.tie_word_embeddings
+    tables = set(source.metadata["lora"].get("tables", ()))
+    rows: dict[str, list[int]] = {}
+    for own in map(leaf, changed(run) or known):
+        name = own.parameter
+        if ".lora_" in name:
+            continue
+        mixed = bool(adapters.beside(name, known))
+        if name in peft.TABLES.values() and own.rows is not None and not mixed:
+            rows[name] = sorted({*rows.get(name, ()), *own.rows})
+        elif name in peft.TABLES.values() and not tied and not mixed:
+            tables.add(name)
+        else:
+            how = " of a tied model" if tied else " and an adapter beside it" if mixed else ""
+            raise InputError(
+                f"{run.path} has trained {name}{how}, which a PEFT adapter cannot hold: leave out"
+                " --adapter, which merges the adapters into a model folder"
+            )
+    return tables, {name: ids for name, ids in rows.items() if name not in tables}
 
 
 def reader(params: Mapping[str, jax.Array]) -> Callable[[str], np.ndarray]:
@@ -149,11 +167,7 @@ def _merging(read: Callable[[str], np.ndarray], arch: Architecture) -> Callable[
     known = names.expected(arch)
 
     def merged(name: str) -> np.ndarray:
-        at = name.removesuffix(adapters.WEIGHT)
-        if at + adapters.A not in known:
-            return read(name)
-        m = read(at + adapters.MAGNITUDE) if arch.lora.dora else None
-        a, b = read(at + adapters.A), read(at + adapters.B)
-        return adapters.merge(read(name), a, b, m, arch.lora.scale)
+        parts = {own: read(full) for own, full in adapters.beside(name, known)}
+        return adapters.merge(read(name), parts, arch.lora.scale) if parts else read(name)
 
     return merged

@@ -16,6 +16,7 @@ from maxlite.errors import InputError
 from maxlite.hf import config_json, json_values, metadata, names
 from maxlite.hf.folder import CONFIG, LazyModel, open_folder, resolve
 from maxlite.hf.lazy import FileTensor, LazyArray
+from maxlite.parameters import shapes
 from maxlite.state import base, manifest, origin
 from maxlite.state.base import Base
 from maxlite.state.init import apply
@@ -88,7 +89,7 @@ def run_model(run: RunFolder, step: int = -1) -> LazyModel:
         own = {name: Stored(store) for name, store in stores.items()}
         tensors = base.overlaid(began_with(run), base.trained(own, _part)).tensors
     elif step >= 0:
-        stores = _stores(run.checkpoints / str(step) / "params", names.stacked(arch), arch)
+        stores = _stores(run.checkpoints / str(step) / "params", shapes(arch), arch)
         tensors = base.trained({name: Stored(store) for name, store in stores.items()}, _part)
     tensors = {name: tensors[name] for name in names.expected(arch) if tensors}
     exported = run.tensor_dtypes()

@@ -123,17 +123,13 @@ def _compacted(transform: CompactVocab, model: LazyModel) -> LazyModel:
 @changed.register
 def _adapted(transform: AddLora, model: LazyModel) -> LazyModel:
     t = transform
-    if t.dropout:
-        raise InputError(
-            f"AddLora has dropout {t.dropout:g}, but adapters train without it here: leave it out"
-        )
     if t.adapter:
         given = arguments(t).keys() - {"adapter", "seed"}
         if given:
             told = " and ".join(sorted(given))
             raise InputError(f"AddLora(adapter={t.adapter!r}) says {told} itself: leave it out")
         return adapters.load(model, open_adapter(t.adapter), t.seed)
-    lora = adapters.settings(t.rank, t.alpha, t.targets, t.rslora, t.dora)
+    lora = adapters.settings(t.rank, t.alpha, t.targets, t.dropout, t.rslora, t.dora)
     return adapters.add(model, lora, t.seed)
 
 

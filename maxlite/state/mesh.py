@@ -34,6 +34,7 @@ RULES: tuple[tuple[str, P], ...] = (
     (r".*\.(q|k|v|gate|up)_proj\.bias", P(None, "tensor")),  # LO, LF
     (r".*\.(o|down)_proj\.bias", P(None, None)),  # LD
     (r".*norm\.weight", P()),  # LD, D
+    (r"model\.embed_tokens\.lora_\w+\.weight|lm_head\.lora_\w\.weight", P()),  # RV, DR, RD, VR
     # An adapter's long side lies as the same side of its projection does; its rank is whole.
     (r".*\.(o|down)_proj\.lora_A\.weight", P(None, None, "tensor")),  # LRO, LRF
     (r".*\.(q|k|v|gate|up)_proj\.lora_A\.weight", P(None, None, "fsdp")),  # LRD

@@ -20,6 +20,7 @@ from maxlite.hf.folder import LazyModel
 from maxlite.hf.lazy import LazyArray
 from maxlite.model import llama
 from maxlite.model.leaves import Leaf, leaf
+from maxlite.parameters import shapes
 from maxlite.state import checkpoint, manifest
 from maxlite.state.base import Base
 from maxlite.state.host import base_of, began_with, open_lazy, run_model
@@ -75,7 +76,7 @@ class ModelSource:
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Stacked parameter names to shapes."""
-        return names.stacked(self.architecture)
+        return shapes(self.architecture)
 
     def load(
         self, shardings: Mapping[str, NamedSharding], dtypes: Mapping[str, Any]

@@ -70,6 +70,11 @@ class Job:
         )
 
     @property
+    def dropout_seed(self) -> int | None:
+        """None where nothing is ever left out."""
+        return self.config.seed if self.source.architecture.lora.dropout else None
+
+    @property
     def flops_per_token(self) -> float:
         arch = self.source.architecture
         return flops_per_token(arch, self.config.seq_len, self.claims.frozen)

@@ -199,7 +199,7 @@ class Trainer:
         self.flags = mesh_lib.flags(self.job.mesh)
         flag = jax.tree.map(lambda x: _sharded(x, x.sharding), self.flags[False])
         step = jax.jit(
-            step_lib.make_step(self.job.bind, self.optimizer),
+            step_lib.make_step(self.job.bind, self.optimizer, self.job.dropout_seed),
             donate_argnums=0,
             out_shardings=(jax.tree.map(lambda x: x.sharding, like[0]), self.replicated),
         )

@@ -33,7 +33,7 @@ def new_counters() -> dict[str, jax.Array]:
 
 
 def make_step(
-    bind: Bind, optimizer: optax.GradientTransformation
+    bind: Bind, optimizer: optax.GradientTransformation, seed: int | None = None
 ) -> Callable[..., tuple[State, dict[str, jax.Array]]]:
     """The step as a pure function (state, frozen, batch, stop) -> (state, metrics).
 
@@ -42,23 +42,35 @@ def make_step(
     A step whose loss or gradient is not finite changes nothing but the counters. `stop`, int32
     [devices], is summed into the metrics, so that every process learns at the same step that one of
     them wants to end, without a wait.
+
+    With a seed, adapters leave out what their dropout says: a function of the seed, the step and
+    the micro-batch's number alone.
     """
 
-    def loss(params: Params, frozen: Params, micro: dict[str, jax.Array]):
-        return summed_loss(bind(params, frozen), micro)
+    def loss(params: Params, frozen: Params, micro: dict[str, jax.Array], key: Any):
+        return summed_loss(bind(params, frozen), micro, key)
 
     def step(state: State, frozen: Params, batch: dict[str, jax.Array], stop: jax.Array):
         gradient = jax.value_and_grad(loss, has_aux=True)
 
-        def add(total, micro):
-            sums, grads = gradient(state.params, frozen, micro)
+        def key(number):
+            if seed is None:
+                return None
+            of_step = jax.random.fold_in(jax.random.key(seed), state.counters["step"])
+            return jax.random.fold_in(of_step, number)
+
+        def add(total, turn):
+            number, micro = turn
+            sums, grads = gradient(state.params, frozen, micro, key(number))
             return jax.tree.map(jnp.add, total, (sums, grads)), None
 
-        if batch["tokens"].shape[0] == 1:
-            sums, grads = gradient(state.params, frozen, jax.tree.map(lambda x: x[0], batch))
+        count = batch["tokens"].shape[0]
+        if count == 1:
+            micro = jax.tree.map(lambda x: x[0], batch)
+            sums, grads = gradient(state.params, frozen, micro, key(0))
         else:
             nothing = (jnp.zeros(()), jnp.zeros(())), jax.tree.map(jnp.zeros_like, state.params)
-            (sums, grads), _ = jax.lax.scan(add, nothing, batch)
+            (sums, grads), _ = jax.lax.scan(add, nothing, (jnp.arange(count), batch))
         nll, weight = sums
         weight = jnp.maximum(weight, 1.0)
         grads = jax.tree.map(lambda g: g / weight, grads)
@@ -72,11 +84,11 @@ def make_step(
             return jnp.where(finite, new, old)
 
         skipped = jnp.where(finite, 0, 1)
-        count = state.counters
+        before = state.counters
         counters = {
-            "step": count["step"] + 1,
-            "skipped": count["skipped"] + skipped,
-            "skipped_in_row": jnp.where(finite, 0, count["skipped_in_row"] + 1),
+            "step": before["step"] + 1,
+            "skipped": before["skipped"] + skipped,
+            "skipped_in_row": jnp.where(finite, 0, before["skipped_in_row"] + 1),
         }
         new = State(
             jax.tree.map(keep, params, state.params), jax.tree.map(keep, opt, state.opt), counters

@@ -5,6 +5,7 @@ from hf_examples import BF16, random_weights, tiny, write_raw
 from maxlite.errors import InputError
 from maxlite.hf import names
 from maxlite.hf.tensors import read_tree
+from maxlite.parameters import shapes
 
 
 def tree(tmp_path, weights):
@@ -39,7 +40,7 @@ def test_biases_and_the_head_are_expected_where_the_config_says():
 
 def test_stacking_and_unstacking_names():
     arch = tiny(attention_bias=True)
-    stacked = names.stacked(arch)
+    stacked = shapes(arch)
     for name, shape in names.expected(arch).items():
         key, layer = names.split(name)
         assert stacked[key] == (shape if layer is None else (3, *shape))

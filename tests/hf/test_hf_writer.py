@@ -244,6 +244,18 @@ def test_parents_are_made_and_taken_back(make_folder, tmp_path):
     assert not (tmp_path / "c").exists()
 
 
+def test_every_file_is_on_the_disk_before_the_folder_has_its_name(
+    make_folder, tmp_path, monkeypatch
+):
+    synced = []
+    monkeypatch.setattr(writer, "_sync", lambda path: synced.append((path, out.exists())))
+    out, model = tmp_path / "out", folder.open_folder(make_folder())
+    writer.write_model(out, model)
+    before = {path.name for path, there in synced if not there}
+    assert {path.name for path in out.rglob("*")} < before
+    assert (out.parent, True) in synced  # its name
+
+
 def test_a_full_disk_leaves_nothing_behind(make_folder, tmp_path, monkeypatch):
     source = make_folder()
 

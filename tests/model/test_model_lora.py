@@ -1,5 +1,7 @@
 """Adapters beside projections compute what PEFT computes, and nothing before they have trained."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,11 +9,18 @@ import pytest
 
 from maxlite.model import llama
 from maxlite.model.flops import flops_per_token
+from maxlite.model.layers import Dropout
+from maxlite.parameters import EMBEDDING, HEAD
 from maxlite.state.mesh import spec
 from maxlite.transforms import Lora
 
 ALL = "q_proj,k_proj,v_proj,o_proj,gate_proj,up_proj,down_proj"
-KINDS = {"lora": {}, "rslora": {"rslora": True}, "dora": {"dora": True}}
+KINDS = {
+    "lora": {},
+    "rslora": {"rslora": True},
+    "dora": {"dora": True},
+    "tables": {"targets": "up_proj,embed_tokens,lm_head"},
+}
 
 
 def logits(arch, params, ids, **settings):
@@ -102,14 +111,17 @@ def test_as_peft(adapted, peer, tokens, kind):
     config = peft.LoraConfig(
         r=4,
         lora_alpha=6,
-        target_modules=ALL.split(","),
+        target_modules=arch.lora.targets.split(","),
         use_rslora=arch.lora.rslora,
         use_dora=arch.lora.dora,
     )
     wrapped = peft.get_peft_model(theirs, config).eval()
     state = {}
     for name, x in params.items():
-        if "lora" in name:
+        if "lora" in name and not name.startswith("model.layers."):
+            own = name.removesuffix(".weight") if "embedding" in name else name
+            state[f"base_model.model.{own}"] = torch.from_numpy(np.array(x))
+        elif "lora" in name:
             for layer, values in enumerate(np.asarray(x)):
                 own = name.replace("layers.", f"layers.{layer}.").removesuffix(".weight")
                 own += "" if "magnitude" in own else ".weight"
@@ -124,6 +136,45 @@ def test_as_peft(adapted, peer, tokens, kind):
             without = base(torch.from_numpy(ids).long()).logits.numpy()
     assert np.abs(expected - without).max() > 0.01  # the adapters matter
     np.testing.assert_allclose(logits(arch, params, ids), expected, rtol=1e-5, atol=1e-5)
+    if kind == "tables":  # and beside tables in parts
+        for name in (EMBEDDING, HEAD):
+            whole = params.pop(name)
+            params |= {f"{name}[0:80]": whole[:80], f"{name}[80:96]": whole[80:]}
+        np.testing.assert_allclose(logits(arch, params, ids), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_dropout_leaves_out_a_share_and_keeps_the_mean(adapted, tokens):
+    """Of a linear function the mean over many draws is what it is without."""
+    arch, params = adapted(targets="lm_head", dropout=0.3)
+    model, ids = llama.bind(arch, params, {}), tokens(arch)
+    hidden = model(ids)
+
+    @jax.jit
+    def scores(key):
+        return model.scores(hidden, key)[0]
+
+    plain, keys = model.scores(hidden)[0], jax.random.split(jax.random.key(0), 4000)
+    drawn = jax.lax.map(scores, keys)
+    assert float(jnp.abs(drawn[0] - drawn[1]).max()) > 1e-3
+    np.testing.assert_array_equal(scores(keys[0]), scores(keys[0]))
+    error = jnp.abs(drawn.mean(0) - plain) / (drawn.std(0) / 4000**0.5 + 1e-7)
+    assert float(jnp.mean(error < 3)) > 0.99
+
+
+def test_dropout_differs_by_layer_and_module_and_is_off_without_a_key(adapted, tokens, tiny):
+    arch, params = adapted(dropout=0.5)
+    model, ids = llama.bind(arch, params, {}), tokens(arch)
+    plain = tiny(lora=dataclasses.replace(arch.lora, dropout=0.0), initializer_range=0.1)
+    np.testing.assert_array_equal(model(ids), llama.bind(plain, params, {})(ids))
+    one, other = (model(ids, key=jax.random.key(i)) for i in (1, 2))
+    assert float(jnp.abs(one - other).max()) > 1e-2
+    x = jnp.ones((1, 2, 400))
+    masks = {
+        tuple(np.asarray(Dropout(module, 0.5)(x, jax.random.key(key)) > 0).ravel())
+        for module in ("a", "b")
+        for key in (1, 2)
+    }
+    assert len(masks) == 4 and all(0.4 < np.mean(mask) < 0.6 for mask in masks)
 
 
 def test_its_work_is_counted(tiny):
@@ -134,6 +185,20 @@ def test_its_work_is_counted(tiny):
     size = 3 * (4 * 32 + 32 * 4 + 4 * 32 + 16 * 4)
     assert everything == flops_per_token(plain, 16) + 6 * size
     assert flops_per_token(arch, 16, frozen) < everything
+    tables = tiny(lora=Lora(4, 8.0, "embed_tokens,lm_head"))
+    size = 4 * 32 + (4 * 32 + 96 * 4)  # of the input table's, A is looked up
+    assert flops_per_token(tables, 16) == flops_per_token(plain, 16) + 6 * size
+    frozen = [name for name in llama.shapes(tables) if "lora_embedding" not in name]
+    above = [name for name in llama.shapes(tables) if "lm_head.lora" not in name]
+    # A gradient passes through everything, or through nothing but the head's.
+    plain_head = [name for name in llama.shapes(plain) if name != HEAD]
+    embedding = [name for name in llama.shapes(plain) if name != EMBEDDING]
+    assert flops_per_token(tables, 16, frozen) == (
+        flops_per_token(plain, 16, embedding) + 6 * 4 * 32 + 4 * (4 * 32 + 96 * 4)
+    )
+    assert flops_per_token(tables, 16, above) == (
+        flops_per_token(plain, 16, plain_head) - 4 * 96 * 32 + 2 * 4 * 32 + 6 * (4 * 32 + 96 * 4)
+    )
 
 
 def test_no_wide_product_is_kept_for_the_backward_pass(tiny, adapted, tokens, capsys):

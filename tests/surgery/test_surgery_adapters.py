@@ -80,12 +80,13 @@ def test_a_transform_survives_json():
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [
-        ({"targets": "embed_tokens"}, "target 'embed_tokens', beside which no adapter can be"),
+        ({"targets": "norm"}, "target 'norm', beside which no adapter can be; choose from q_proj"),
+        ({"targets": "lm_head", "dora": True}, "dora=True for a vocabulary table"),
         ({"targets": "q_prj"}, "did you mean q_proj"),
         ({"targets": " , "}, "has no targets; choose from q_proj"),
         ({"rank": 0}, "rank 0, but it must be at least 1"),
         ({"rank": 17}, "rank 17, more than model.layers.0.self_attn.k_proj of 16 x 32 can have"),
-        ({"dropout": 0.1}, "dropout 0.1, but adapters train without"),
+        ({"dropout": 1.0}, "dropout 1, but it must be at least 0 and below 1"),
         ({"alpha": 0.0}, "alpha 0, but it must be above 0"),
         ({"alpha": float("nan")}, "alpha nan, but it must be above 0"),
     ],
@@ -93,6 +94,27 @@ def test_a_transform_survives_json():
 def test_what_cannot_be_is_refused(added, settings, sentence):
     with pytest.raises(InputError, match=sentence):
         added(**settings)
+
+
+def test_a_tied_table_has_none(tiny_folder):
+    folder = open_folder(tiny_folder("tied", tie_word_embeddings=True))
+    with pytest.raises(InputError, match="whose input and output table are one: untie"):
+        init.apply(folder, [AddLora(targets="q_proj,lm_head")])
+
+
+def test_beside_the_tables_they_begin_without_effect_too(added):
+    model = added(rank=3, targets="lm_head,embed_tokens", dropout=0.1)
+    assert model.architecture.lora.targets == "embed_tokens,lm_head"
+    found = {n: t.read() for n, t in model.tensors.items() if "lora" in n}
+    assert {name: x.shape for name, x in found.items()} == {
+        "model.embed_tokens.lora_embedding_A.weight": (3, 400),
+        "model.embed_tokens.lora_embedding_B.weight": (32, 3),
+        "lm_head.lora_A.weight": (3, 32),
+        "lm_head.lora_B.weight": (400, 3),
+    }
+    empty = [name for name, x in found.items() if not x.any()]
+    assert empty == ["model.embed_tokens.lora_embedding_A.weight", "lm_head.lora_B.weight"]
+    assert found["model.embed_tokens.lora_embedding_B.weight"].std() == pytest.approx(1, rel=0.2)
 
 
 def test_nothing_else_is_done_to_a_model_that_has_them(added):
@@ -117,7 +139,7 @@ def test_a_zero_row_has_no_direction(added):
         again.tensors["model.layers.0.self_attn.q_proj.lora_magnitude_vector.weight"].read()
 
 
-@pytest.mark.parametrize("lora", [{"rank": 2}, {"rank": True}, {**Lora(2).__dict__, "alpha": 1}])
+@pytest.mark.parametrize("lora", [{"alpha": 2.0}, {"rank": True}, {**Lora(2).__dict__, "alpha": 1}])
 def test_metadata_that_say_nonsense_are_refused(lora):
     with pytest.raises(InputError, match=r"maxlite.json has lora .*, expected settings"):
         metadata.lora({"lora": lora}, "maxlite.json")
@@ -128,10 +150,14 @@ def test_merging_is_the_sum_and_for_dora_its_direction(dora):
     rng = np.random.default_rng(0)
     w, a, b = (rng.standard_normal(s, np.float32) for s in ((6, 5), (2, 5), (6, 2)))
     m = rng.random(6, np.float32) + 1 if dora else None
-    found = adapters.merge(w, a, b, m, 0.5)
+    parts = {adapters.A: a, adapters.B: b} | ({} if m is None else {adapters.MAGNITUDE: m})
+    found = adapters.merge(w, parts, 0.5)
     assert found.dtype == np.float32
     expected = w.astype(float) + 0.5 * b.astype(float) @ a
     if m is not None:
         expected *= (m / np.sqrt((expected**2).sum(1)))[:, None]
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
-    assert np.array_equal(adapters.merge(w, a, 0 * b, None, 0.5), w)
+    assert np.array_equal(adapters.merge(w, {adapters.A: a, adapters.B: 0 * b}, 0.5), w)
+    if m is None:  # the same, as the input table has it
+        of_table = {adapters.TABLE_A: b.T, adapters.TABLE_B: a.T}
+        np.testing.assert_array_equal(adapters.merge(w, of_table, 0.5), found)

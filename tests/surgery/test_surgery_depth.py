@@ -10,6 +10,7 @@ from maxlite.config import Architecture
 from maxlite.errors import InputError
 from maxlite.hf import names, writer
 from maxlite.hf.folder import open_folder
+from maxlite.parameters import shapes
 from maxlite.state import init
 from maxlite.surgery import depth, layers
 from maxlite.transforms import UpscaleDepth
@@ -50,7 +51,7 @@ def logits(folder, length=12):
 
     model = open_folder(folder)
     arch = model.architecture
-    parts: dict = {name: [] for name in names.stacked(arch)}
+    parts: dict = {name: [] for name in shapes(arch)}
     for name, tensor in model.tensors.items():
         parts[names.split(name)[0]].append(tensor.read())
     params = {k: np.stack(v) if k.startswith(names.LAYERS) else v[0] for k, v in parts.items()}

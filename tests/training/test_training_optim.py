@@ -8,6 +8,7 @@ import pytest
 
 from maxlite.config import Architecture, Config, Optimizer
 from maxlite.model import llama
+from maxlite.rules import Rule
 from maxlite.state import mesh as mesh_lib
 from maxlite.training import optim
 
@@ -83,6 +84,34 @@ def adam_input(clip, gradient):
     _, state = optimizer.update(gradient, state, gradient)
     (adam,) = (s for s in state if isinstance(s, optax.ScaleByAdamState))
     return {name: 2 * np.asarray(m) for name, m in adam.mu.items()}
+
+
+@pytest.mark.parametrize("own", [{"weight_decay": 0.5}, {"beta1": 0.5}, {"beta2": 0.5}], ids=str)
+def test_a_rule_has_decay_and_betas_of_its_own(own):
+    """What a rule says, an optimizer does whose config says it."""
+    rng = np.random.default_rng(0)
+    params = {name: rng.standard_normal((4, 3), np.float32) for name in ("a.weight", "b.weight")}
+    gradients = [
+        {name: rng.standard_normal((4, 3), np.float32) for name in params} for _ in range(3)
+    ]
+
+    def trained(optimizer):
+        state, after = optimizer.init(params), params
+        for gradient in gradients:
+            updates, state = optimizer.update(gradient, state, after)
+            after = optax.apply_updates(after, updates)
+        return after
+
+    def whole(**settings):
+        chosen = {"learning_rate": 0.1, "warmup": 0, "clip": 0.0, **settings}
+        return Config(steps=9, optimizer=Optimizer(**chosen))
+
+    rules = {"a.weight": Rule("a"), "b.weight": Rule("b", **own)}
+    found = trained(optim.make_optimizer(whole(), rules))
+    plain, other = (trained(optim.make_optimizer(c)) for c in (whole(), whole(**own)))
+    np.testing.assert_allclose(found["a.weight"], plain["a.weight"], rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(found["b.weight"], other["b.weight"], rtol=1e-5, atol=1e-6)
+    assert not np.allclose(plain["b.weight"], other["b.weight"], atol=1e-3)
 
 
 def test_clipping_is_by_the_norm_of_everything():

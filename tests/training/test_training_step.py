@@ -174,10 +174,10 @@ def test_a_gradient_alone_that_is_not_finite_is_enough(optimizer):
         def __init__(self, params, frozen):
             self.x = params["w.weight"]
 
-        def __call__(self, tokens, positions, segments):
+        def __call__(self, tokens, positions, segments, key):
             return jnp.ones((*tokens.shape, 1)) * jnp.sqrt(self.x)  # infinitely steep at 0
 
-        def scores(self, hidden):
+        def scores(self, hidden, key):
             return [jnp.concatenate([hidden, -hidden], -1)]
 
     step = jit(step_lib.make_step(Cliff, optimizer))
@@ -187,6 +187,47 @@ def test_a_gradient_alone_that_is_not_finite_is_enough(optimizer):
     new, figures = step(state, {}, given, STOP)
     assert np.isfinite(float(figures["loss"])) and not np.isfinite(float(figures["grad_norm"]))
     assert same(new.params, params) and int(figures["skipped"]) == 1
+
+
+@pytest.mark.parametrize("micro", [1, 2])
+def test_every_step_and_micro_batch_draws_its_own(micro, optimizer):
+    """The loss is what is drawn."""
+
+    class Draws:
+        def __init__(self, params, frozen):
+            self.x = params["w.weight"]
+
+        def __call__(self, tokens, positions, segments, key):
+            return jnp.ones((*tokens.shape, 1)) * jax.random.uniform(key)
+
+        def scores(self, hidden, key):
+            return [jnp.concatenate([jnp.zeros_like(hidden), self.x * hidden], -1)]
+
+    params = {"w.weight": jnp.ones((1,))}
+    given = batch(micro, targets=np.zeros((ROWS, SEQ), np.int32))
+    for name in ("tokens", "weights"):
+        given[name] = np.ones_like(given[name])
+
+    def losses(seed):
+        step = jit(step_lib.make_step(Draws, optimizer, seed))
+        state = step_lib.State(params, optimizer.init(params), step_lib.new_counters())
+        found = []
+        for _ in range(2):
+            new, figures = step(state, {}, given, STOP)
+            state = state._replace(counters=new.counters)
+            found.append(float(figures["loss"]))
+        return found
+
+    def drawn(seed, step, number):
+        key = jax.random.fold_in(jax.random.key(seed), step)
+        return float(jax.random.uniform(jax.random.fold_in(key, number)))
+
+    for seed in (0, 1):
+        expected = [
+            np.mean([np.log1p(np.exp(drawn(seed, step, i))) for i in range(micro)])
+            for step in range(2)
+        ]
+        np.testing.assert_allclose(losses(seed), expected, rtol=1e-5)
 
 
 def test_a_batch_without_a_counted_token_is_no_division_by_zero(step, begin):

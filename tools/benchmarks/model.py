@@ -9,6 +9,7 @@ from pathlib import Path
 import ml_dtypes
 import numpy as np
 
+from maxlite import parameters
 from maxlite.config import Architecture
 from maxlite.hf import config_json, json_values, names, writer
 from maxlite.hf.folder import open_folder
@@ -40,7 +41,8 @@ def architecture(nbytes: int) -> Architecture:
         bos_token_id=1,
         eos_token_id=2,
     )
-    layer = 2 * sum(math.prod(shape) for shape in names.layer_shapes(arch).values())
+    sizes = {name: math.prod(shape) for name, shape in parameters.shapes(arch).items()}
+    layer = 2 * sum(size for name, size in sizes.items() if name.startswith(parameters.LAYERS))
     table = 2 * arch.vocab_size * width
     arch.num_hidden_layers = max(1, math.ceil((nbytes - 2 * table) / layer))
     return arch

@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from maxlite.model.parameters import initialize, shapes
+from maxlite.model.initial import initialize
+from maxlite.parameters import shapes
 
 
 def test_shapes_by_name_in_forward_order(tiny):
