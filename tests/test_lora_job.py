@@ -41,8 +41,9 @@ def desk(tmp_path_factory, make_folder, tiny_text) -> Path:
     here = tmp_path_factory.mktemp("desk")
     make_folder(here / "model", dtype="bfloat16")
     shutil.copytree(tiny_text, here / "text")
-    plus = '(Rule("lora_B", learning_rate=16), Rule("lora"), Rule("input, output"))'
-    for name, train in (("lora", '"lora"'), ("tables", plus)):
+    tables = '(Rule("lora_B", learning_rate=16), Rule("lora"), Rule("input, output"))'
+    rows = '(Rule("lora"), Rule("input", rows="380-"), Rule("output", rows="10-19"))'
+    for name, train in (("lora", '"lora"'), ("tables", tables), ("rows", rows)):
         (here / f"{name}.py").write_text(STAGE.format(here=here, train=train))
     return here
 
@@ -164,10 +165,13 @@ def test_an_adapter_folder_gives_peft_our_logits(desk, trained, tmp_path):
     peft = pytest.importorskip("peft")
     from transformers import AutoModelForCausalLM
 
-    plus = train(desk, "plus", "tables", steps=2)
-    assert plus.status == 0, plus.err
-    ids = torch.arange(3, 40)[None]
-    for run, tables in ((trained, None), (desk / "plus", ["embed_tokens", "lm_head"])):
+    for name in ("tables", "rows"):
+        more = train(desk, name, name, steps=2)
+        assert more.status == 0, more.err
+    both = ["embed_tokens", "lm_head"]
+    rows = {"embed_tokens": [*range(380, 400)], "lm_head": [*range(10, 20)]}
+    ids = torch.tensor([[*range(3, 40), *range(370, 400)]])
+    for run, tables in ((trained, None), (desk / "tables", both), (desk / "rows", None)):
         out, whole = tmp_path / f"{run.name}-adapter", tmp_path / f"{run.name}-whole"
         options = ("--adapter", "--dtype=float32")
         outcome = call("tools.export_hf", f"--run={run}", f"--out={out}", *options)
@@ -178,7 +182,8 @@ def test_an_adapter_folder_gives_peft_our_logits(desk, trained, tmp_path):
             "adapter_model.safetensors",
         ]
         config = json.loads((out / "adapter_config.json").read_text())
-        assert config["modules_to_save"] == tables
+        assert config["modules_to_save"] == tables and config["lora_dropout"] == 0.1
+        assert config.get("trainable_token_indices") == (rows if run.name == "rows" else None)
         assert config["base_model_name_or_path"] == f"{desk}/model"
         call("tools.export_hf", f"--run={run}", f"--out={whole}", "--dtype=float32")
         base = AutoModelForCausalLM.from_pretrained(desk / "model", dtype=torch.float32)

@@ -247,9 +247,8 @@ def test_parents_are_made_and_taken_back(make_folder, tmp_path):
 def test_every_file_is_on_the_disk_before_the_folder_has_its_name(
     make_folder, tmp_path, monkeypatch
 ):
-    synced = []
+    synced, out, model = [], tmp_path / "out", folder.open_folder(make_folder())
     monkeypatch.setattr(writer, "_sync", lambda path: synced.append((path, out.exists())))
-    out, model = tmp_path / "out", folder.open_folder(make_folder())
     writer.write_model(out, model)
     before = {path.name for path, there in synced if not there}
     assert {path.name for path in out.rglob("*")} < before
