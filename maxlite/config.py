@@ -137,6 +137,7 @@ class Config:
     accumulate: int = 1
     seed: int = 0
     mesh: str = "fsdp=-1"
+    keep_optimizer: bool = False  # go on with the optimizer state of the run that `model` names
     train: str = "everything"  # short names from maxlite.rules, or in a file a tuple of Rules
     dtype: str = "auto"  # of the computation; auto: bfloat16 on GPU and TPU, float32 on CPU
     frozen_dtype: str = ""  # empty: what is frozen keeps the type it is stored in

@@ -8,7 +8,7 @@ import itertools
 import math
 import re
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -31,12 +31,14 @@ class Claims:
       order: the rules, the last one for what no other claims.
       whole: stacked names to shapes of whole parameters.
       notes: rules that lose something to an earlier one.
+      begun: leaf names to the updates that their optimizer state has seen in a stage before.
     """
 
     rules: Mapping[str, int]
     order: tuple[Rule, ...]
     whole: Mapping[str, tuple[int, ...]]
     notes: tuple[str, ...] = ()
+    begun: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -59,7 +61,10 @@ class Claims:
 
 
 def claim(
-    train: str | Sequence[Rule], arch: Architecture, inserted: Collection[int] = ()
+    train: str | Sequence[Rule],
+    arch: Architecture,
+    inserted: Collection[int] = (),
+    begun: Mapping[str, int] | None = None,
 ) -> Claims:
     """Applies rules to a model.
 
@@ -67,6 +72,8 @@ def claim(
       train: a config's `train`.
       arch: the model's shape; `base_rows` in it says which rows are new.
       inserted: layers that LLaMA-Pro's expansion has inserted.
+      begun: leaves of a stage before to the updates that their optimizer state has seen, where it
+        is kept; rows that differ in it become different leaves.
 
     Raises:
       InputError: an unknown name, a rule that selects nothing or nothing any more, rows or layers
@@ -105,10 +112,28 @@ def claim(
         _check_tied(owner, rules)
         del owner[HEAD]
     order = (*rules, FROZEN)
-    found = divide(whole, {name: _spans(rows) for name, rows in owner.items()})
+    seen = _seen(begun or {}, whole)
+    levels = np.unique([0, *(n for rows in seen.values() for n in rows)])
+    codes = {}
+    for name, rows in owner.items():
+        level = np.where(rows == len(rules), 0, np.searchsorted(levels, seen[name]))
+        codes[name] = _spans(rows * len(levels) + level)
+    divided = {name: divmod(code, len(levels)) for name, code in divide(whole, codes).items()}
+    found = {name: number for name, (number, _) in divided.items()}
     if not any(order[i].trains for i in found.values()):
         raise InputError("train: nothing trains; name something that does")
-    return Claims(found, order, whole, tuple(notes))
+    counts = {name: int(levels[level]) for name, (_, level) in divided.items() if level}
+    return Claims(found, order, whole, tuple(notes), counts)
+
+
+def _seen(begun: Mapping[str, int], whole: Mapping[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
+    """For each row of each parameter the updates that its optimizer state has seen."""
+    seen = {name: np.zeros(shape[0], np.int64) for name, shape in whole.items()}
+    for name, count in begun.items():
+        own = leaf(name)
+        if own.parameter in seen:
+            seen[own.parameter][list(own.taken(whole[own.parameter]))] = count
+    return seen
 
 
 def _describe(rule: Rule) -> str:

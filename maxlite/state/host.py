@@ -85,12 +85,12 @@ def run_model(run: RunFolder, step: int = -1) -> LazyModel:
     }
     tensors: Mapping[str, LazyArray] = {}
     if step >= 0 and run.base:
-        stores = _stores(run.checkpoints / str(step) / "params", run.trained, arch)
-        own = {name: Stored(store) for name, store in stores.items()}
-        tensors = base.overlaid(began_with(run), base.trained(own, _part)).tensors
+        opened = stores(run.checkpoints / str(step) / "params", run.trained, arch)
+        own = {name: Stored(store) for name, store in opened.items()}
+        tensors = base.overlaid(began_with(run), base.trained(own, part)).tensors
     elif step >= 0:
-        stores = _stores(run.checkpoints / str(step) / "params", shapes(arch), arch)
-        tensors = base.trained({name: Stored(store) for name, store in stores.items()}, _part)
+        opened = stores(run.checkpoints / str(step) / "params", shapes(arch), arch)
+        tensors = base.trained({name: Stored(store) for name, store in opened.items()}, part)
     tensors = {name: tensors[name] for name in names.expected(arch) if tensors}
     exported = run.tensor_dtypes()
     kinds = {names.split(name)[0]: dtype for name, dtype in exported.items()} | exported
@@ -148,22 +148,32 @@ def base_of(model: str, step: int, init: Sequence[Transform]) -> Base:
         return base.of_run(path, run.checkpoints, step).then(init)
     earlier = {name: base.kept(path / name) for name in run.base.weights}
     arch = run_model(run).architecture
-    stores = _stores(run.checkpoints / str(step) / "params", run.trained, arch)
-    weights = base.trained({name: Stored(store) for name, store in stores.items()}, _part)
+    opened = stores(run.checkpoints / str(step) / "params", run.trained, arch)
+    weights = base.trained({name: Stored(store) for name, store in opened.items()}, part)
     absolute = str((run.path / run.base.origin).resolve())
     found = dataclasses.replace(run.base, origin=absolute, earlier=earlier)
     return found.inheriting(weights).then(init)
 
 
-def _part(array: Stored, row: int | None) -> LazyArray:
+def part(array: Stored, row: int | None) -> LazyArray:
+    """A stored array, or a row of it; see `base.trained`."""
     return array if row is None else Stored(array.store[row])
 
 
-def _stores(folder: Path, wanted: Iterable[str], arch: Architecture) -> dict[str, ts.TensorStore]:
+def stores(
+    folder: Path, wanted: Iterable[str], arch: Architecture | None = None
+) -> dict[str, ts.TensorStore]:
+    """Opens arrays of a checkpoint's item.
+
+    Args:
+      folder: of the item.
+      wanted: their names in it.
+      arch: the model's shape, if tables are to be read.
+    """
     files = {"driver": "file", "path": f"{folder.absolute()}/"}  # a URL could not name every folder
     every = {"driver": "ocdbt", "base": files}
     # A table is read a few rows at a time, each time as a whole, so one table is kept in memory.
-    table = 4 * arch.vocab_size * arch.hidden_size
+    table = 4 * arch.vocab_size * arch.hidden_size if arch else 0
     kept = ts.Context({"cache_pool": {"total_bytes_limit": table + (1 << 20)}})
     opening = {
         name: ts.open(

@@ -24,6 +24,7 @@ from maxlite.model.flops import flops_per_token
 from maxlite.state import checkpoint
 from maxlite.state import mesh as mesh_lib
 from maxlite.state.claims import Claims, claim, table
+from maxlite.state.moments import Moments, moments
 from maxlite.state.ready import default_dtype
 from maxlite.state.run import RunFolder, check_free, check_same, is_run
 from maxlite.state.source import ModelSource, open_model, random_model, run_files
@@ -41,6 +42,7 @@ class Job:
     mesh: Mesh
     claims: Claims
     shardings: Mapping[str, NamedSharding]
+    moments: Moments | None  # of the stage before, to begin with
     run: RunFolder | None  # the run to go on with
     resumed: int  # its newest verified checkpoint; -1: begin with the source's weights
     problems: Mapping[int, str]  # what is wrong with newer ones
@@ -149,7 +151,11 @@ def prepare(config: Config) -> Job:
     )  # without weights: refuses settings that it does not know
     mesh_lib.check_heads(mesh, arch)
     inserted = metadata.inserted(source.metadata, source.where)
-    claims = claim(config.train, arch, inserted)
+    kept = None
+    if config.keep_optimizer and resumed < 0:
+        kept = moments(config.model, config.init)
+    begun = kept.counts() if kept else run.description.get("begun", {}) if run else {}
+    claims = claim(config.train, arch, inserted, begun)
     if claims.frozen and source.where == "random weights":
         raise InputError(
             f"config key 'train' freezes {claims.frozen[0]} of a model of random weights; name a"
@@ -178,6 +184,7 @@ def prepare(config: Config) -> Job:
         mesh=mesh,
         claims=claims,
         shardings=shardings,
+        moments=kept,
         run=run,
         resumed=resumed,
         problems=problems,

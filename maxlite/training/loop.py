@@ -24,6 +24,7 @@ from maxlite.state.base import Base
 from maxlite.training import metrics as metrics_lib
 from maxlite.training import optim
 from maxlite.training import step as step_lib
+from maxlite.training.begin import abstract, begin
 from maxlite.training.job import Job, prepare, summary
 from maxlite.training.stop import Stop, StopSignals
 
@@ -88,16 +89,16 @@ class Trainer:
     def __init__(self, job: Job, signals: StopSignals):
         self.job, self.config, self.signals = job, job.config, signals
         self.speak = jax.process_index() == 0
-        self.trains, self.frozen_names = job.claims.trained, job.claims.frozen
-        by_rule = {name: job.claims.rule(name) for name in self.trains}
-        self.optimizer = optim.make_optimizer(job.config, by_rule)
+        by_rule = {name: job.claims.rule(name) for name in job.claims.trained}
+        self.optimizer = optim.make_optimizer(job.config, by_rule, job.claims.begun)
         self.schedule = optim.schedule(job.config)
         self.batch_sharding = mesh_lib.batch_sharding(job.mesh)
         self.replicated = mesh_lib.replicated(job.mesh)
 
     def run(self) -> None:
         """Trains to the end. Every way out leaves a true status.json."""
-        self._restore_or_begin()
+        self.state, self.frozen, self.step = begin(self.job, self.optimizer)
+        self.saved = self.job.resumed
         self._open()
         try:
             try:
@@ -121,12 +122,14 @@ class Trainer:
         if job.run is None:
             fingerprint = job.corpus.order.fingerprint
             description = {"config": config_lib.as_dict(config), "order": fingerprint}
-            if self.frozen_names:
-                description["trained"] = self.trains
+            if job.claims.frozen:
+                description["trained"] = job.claims.trained
+            if job.claims.begun:
+                description["begun"] = dict(job.claims.begun)
             path = Path(config.out).expanduser()
             if self.speak:
                 source = job.source
-                rests_on = self._base if self.frozen_names else None
+                rests_on = self._base if job.claims.frozen else None
                 run.create(path, description, source.carried, source.dtypes, rests_on)
             checkpoint.barrier("maxlite_run_folder")
             self.folder = job.run = run.RunFolder(path)
@@ -158,46 +161,16 @@ class Trainer:
             return base.of_copy(source.host, folder)
         return source.base()
 
-    def _restore_or_begin(self) -> None:
-        job = self.job
-        dtypes, shapes = job.dtypes(), job.claims.shapes
-
-        def abstract(name: str) -> jax.ShapeDtypeStruct:
-            return jax.ShapeDtypeStruct(shapes[name], dtypes[name], sharding=job.shardings[name])
-
-        params = {name: abstract(name) for name in self.trains}
-        opt = jax.eval_shape(self.optimizer.init, params)
-        opt_shardings = optim.state_shardings(opt, job.shardings, self.replicated)
-        self.saved, self.step = job.resumed, max(job.resumed, 0)
-        if job.run and job.resumed >= 0:
-            counters = jax.eval_shape(step_lib.new_counters)
-            rest = {
-                "opt": jax.tree.map(_sharded, opt, opt_shardings),
-                "counters": {k: _sharded(v, self.replicated) for k, v in counters.items()},
-            }
-            folder = job.run.checkpoints
-            loaded = checkpoint.restore(folder, self.step, "params", params)
-            rest = checkpoint.restore(folder, self.step, "rest", rest)
-            self.state = step_lib.State(loaded, rest["opt"], rest["counters"])
-            frozen = {name: job.shardings[name] for name in self.frozen_names}
-            self.frozen = job.source.load(frozen, dtypes) if frozen else {}
-            say(f"resumed from step {self.step}", self.speak)
-            return
-        source = job.source
-        loaded = source.load(job.shardings, dtypes)
-        self.frozen = {name: loaded.pop(name) for name in self.frozen_names}
-        self.state = step_lib.init_state(loaded, self.optimizer, opt_shardings, self.replicated)
-
     def _compile(self) -> None:
         began = time.monotonic()
-        like = jax.tree.map(lambda x: _sharded(x, x.sharding), (self.state, self.frozen))
+        like = jax.tree.map(abstract, (self.state, self.frozen))
         kinds = dict.fromkeys(("tokens", "targets", "segments", "positions"), np.int32)
         batch = {
             key: jax.ShapeDtypeStruct(self.job.batch_shape, dtype, sharding=self.batch_sharding)
             for key, dtype in {**kinds, "weights": np.float32}.items()
         }
         self.flags = mesh_lib.flags(self.job.mesh)
-        flag = jax.tree.map(lambda x: _sharded(x, x.sharding), self.flags[False])
+        flag = jax.tree.map(abstract, self.flags[False])
         step = jax.jit(
             step_lib.make_step(self.job.bind, self.optimizer, self.job.dropout_seed),
             donate_argnums=0,
@@ -373,7 +346,3 @@ class Trainer:
     def _status(self, **changes: Any) -> None:
         if self.speak:
             self.folder.set_status(**changes)
-
-
-def _sharded(x: Any, sharding: Any) -> jax.ShapeDtypeStruct:
-    return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding)

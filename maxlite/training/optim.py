@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 import optax
 from jax.sharding import NamedSharding
 
@@ -37,16 +38,22 @@ def decays(name: str) -> bool:
 
 
 def make_optimizer(
-    config: Config, rules: Mapping[str, Rule] | None = None
+    config: Config,
+    rules: Mapping[str, Rule] | None = None,
+    begun: Mapping[str, int] | None = None,
 ) -> optax.GradientTransformation:
     """AdamW (arXiv 1711.05101) after global-norm clipping, over {leaf name: array}.
 
     Args:
       config: `optimizer` in it holds for every leaf whose rule says nothing else.
       rules: leaf names to the rules that they train by.
+      begun: leaf names to the updates that moments from a stage before have seen; such leaves are
+        a group of their own, whose bias correction goes on from there (see `carried`).
     """
-    opt = config.optimizer
-    settings = {name: _settings(opt, rule) for name, rule in (rules or {}).items()}
+    opt, seen = config.optimizer, begun or {}
+    settings = {
+        name: _settings(opt, rule, seen.get(name, 0)) for name, rule in (rules or {}).items()
+    }
     clip = optax.clip_by_global_norm(opt.clip) if opt.clip else optax.identity()
     groups = dict.fromkeys(settings.values()) or {_settings(opt, Rule()): None}
     if len(groups) == 1:
@@ -63,15 +70,50 @@ class Settings(NamedTuple):
     decay: float
     beta1: float
     beta2: float
+    begun: int = 0  # updates that its moments have seen when the run begins
 
 
-def _settings(opt: Optimizer, rule: Rule) -> Settings:
+def _settings(opt: Optimizer, rule: Rule, begun: int = 0) -> Settings:
     return Settings(
         rule.learning_rate,
         opt.weight_decay if rule.weight_decay < 0 else rule.weight_decay,
         opt.beta1 if rule.beta1 < 0 else rule.beta1,
         opt.beta2 if rule.beta2 < 0 else rule.beta2,
+        begun,
     )
+
+
+def carried(
+    state: Any, begun: Mapping[str, int], mu: Mapping[str, jax.Array], nu: Mapping[str, jax.Array]
+) -> Any:
+    """The state of a new optimizer with the moments of a stage before.
+
+    Args:
+      state: `optimizer.init(params)`, of an optimizer made with `begun`.
+      begun: leaf names to the updates that their moments have seen.
+      mu: the running mean of each of their gradients, like the parameters.
+      nu: the same of squares.
+    """
+
+    def put(adam: Any) -> Any:
+        mine = [n for n, x in adam.mu.items() if n in begun and not _masked(x)]
+        if not mine:
+            return adam
+        count = jax.device_put(np.int32(begun[mine[0]]), adam.count.sharding)
+        return adam._replace(
+            count=count,
+            mu={**adam.mu, **{n: mu[n] for n in mine}},
+            nu={**adam.nu, **{n: nu[n] for n in mine}},
+        )
+
+    def is_adam(x: Any) -> bool:
+        return isinstance(x, optax.ScaleByAdamState)
+
+    return jax.tree.map(lambda x: put(x) if is_adam(x) else x, state, is_leaf=is_adam)
+
+
+def _masked(x: Any) -> bool:
+    return isinstance(x, optax.MaskedNode)
 
 
 def _adamw(config: Config, group: Settings) -> tuple[optax.GradientTransformation, ...]:

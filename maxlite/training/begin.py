@@ -1,0 +1,90 @@
+"""Where the first step begins: with a checkpoint, with a model, or with a stage's state too."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+import optax
+
+from maxlite.console import human, say
+from maxlite.state import checkpoint
+from maxlite.state import mesh as mesh_lib
+from maxlite.state.moments import KINDS, Moments
+from maxlite.state.place import place
+from maxlite.training import optim
+from maxlite.training import step as step_lib
+from maxlite.training.job import Job
+
+
+def begin(
+    job: Job, optimizer: optax.GradientTransformation
+) -> tuple[step_lib.State, dict[str, jax.Array], int]:
+    """Everything that a run's next step needs, on its devices.
+
+    Args:
+      job: the run.
+      optimizer: made for it.
+
+    Returns:
+      The state, the frozen leaves, and how many steps have been done.
+
+    Raises:
+      InputError: weights that cannot be read or are not finite.
+    """
+    dtypes, shapes, shardings = job.dtypes(), job.claims.shapes, job.shardings
+    params = {
+        name: jax.ShapeDtypeStruct(shapes[name], dtypes[name], sharding=shardings[name])
+        for name in job.claims.trained
+    }
+    opt = jax.eval_shape(optimizer.init, params)
+    replicated = mesh_lib.replicated(job.mesh)
+    places = optim.state_shardings(opt, shardings, replicated)
+    frozen = {name: shardings[name] for name in job.claims.frozen}
+    if job.run and job.resumed >= 0:
+        counters = jax.eval_shape(step_lib.new_counters)
+        wanted = {
+            "opt": jax.tree.map(_placed, opt, places),
+            "counters": {key: _placed(x, replicated) for key, x in counters.items()},
+        }
+        folder = job.run.checkpoints
+        loaded = checkpoint.restore(folder, job.resumed, "params", params)
+        rest = checkpoint.restore(folder, job.resumed, "rest", wanted)
+        state = step_lib.State(loaded, rest["opt"], rest["counters"])
+        say(f"resumed from step {job.resumed}", jax.process_index() == 0)
+        return state, job.source.load(frozen, dtypes) if frozen else {}, job.resumed
+    loaded = job.source.load(shardings, dtypes)
+    kept = {name: loaded.pop(name) for name in frozen}
+    state = step_lib.init_state(loaded, optimizer, places, replicated)
+    if job.moments:
+        state = state._replace(opt=_carried(job, job.moments, state.opt))
+    return state, kept, 0
+
+
+def _carried(job: Job, moments: Moments, opt: Any) -> Any:
+    """The optimizer state with the moments of the stage before, for what trained there."""
+    begun, host = job.claims.begun, job.source.host
+    assert host
+    shapes = {name: job.claims.shapes[name] for name in begun}
+    shardings: Mapping[str, Any] = {name: job.shardings[name] for name in begun}
+    dtypes = dict.fromkeys(begun, np.float32)
+    mu, nu = (
+        place(moments.tensors(kind, host), shapes, shardings, dtypes, str(moments.folder))
+        for kind in KINDS
+    )
+    count = human(sum(math.prod(shape) for shape in shapes.values()))
+    told = f"optimizer state of {count} parameters goes on from {moments.run.path}"
+    say(told, jax.process_index() == 0)
+    return optim.carried(opt, begun, mu, nu)
+
+
+def abstract(x: jax.Array) -> jax.ShapeDtypeStruct:
+    """The shape, dtype and place of an array."""
+    return _placed(x, x.sharding)
+
+
+def _placed(x: Any, sharding: Any) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding)
