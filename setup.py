@@ -32,6 +32,7 @@ TEST = [
     "mypy>=2.4",
     "peft>=0.21",
     "pytest>=9",
+    "qwix>=0.1.8",
     "ruff>=0.17",
     "torch==2.13.0",  # a peer to compare with; nothing in maxlite imports it
 ]
@@ -47,6 +48,7 @@ setup(
     install_requires=RUNTIME,
     extras_require={
         "cuda": ["jax[cuda13]"],
+        "qlora": ["qwix>=0.1.8"],
         "tpu": ["jax[tpu]"],
         "plot": ["matplotlib>=3.9"],
         "test": TEST,

@@ -140,7 +140,7 @@ class Config:
     keep_optimizer: bool = False  # go on with the optimizer state of the run that `model` names
     train: str = "everything"  # short names from maxlite.rules, or in a file a tuple of Rules
     dtype: str = "auto"  # of the computation; auto: bfloat16 on GPU and TPU, float32 on CPU
-    frozen_dtype: str = ""  # empty: what is frozen keeps the type it is stored in
+    frozen_dtype: str = ""  # empty: what is frozen keeps the type it is stored in; nf4: see docs
     attention: str = "auto"
     remat: str = "none"
     scan_unroll: int = 1
@@ -155,7 +155,7 @@ class Config:
 
 CHOICES: dict[str, tuple[str, ...]] = {
     "dtype": ("auto", "float32", "bfloat16"),
-    "frozen_dtype": ("", "float32", "bfloat16"),
+    "frozen_dtype": ("", "float32", "bfloat16", "nf4"),
     "export_dtype": ("", "float32", "bfloat16", "float16"),
     "data.txt": ("line", "file"),
     "optimizer.schedule": ("cosine", "linear", "constant"),

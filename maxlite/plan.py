@@ -39,13 +39,13 @@ from maxlite.config import Architecture, Config
 from maxlite.errors import InputError
 from maxlite.hf import config_json, lazy, metadata, names
 from maxlite.hf.folder import LazyModel, open_folder, open_shape, without_weights
-from maxlite.model import remat
+from maxlite.model import nf4, remat
 from maxlite.model.flops import flops_per_token
 from maxlite.model.leaves import leaf
 from maxlite.model.memory import activation_bytes
 from maxlite.parameters import shapes
 from maxlite.state import base
-from maxlite.state.claims import Claims, claim, table
+from maxlite.state.claims import Claims, claim, dtypes, table
 from maxlite.state.host import run_model
 from maxlite.state.init import apply
 from maxlite.state.run import RunFolder, is_run, write_json
@@ -94,7 +94,7 @@ class Plan:
         for number, rule in enumerate(self.claims.order):
             mine = [name for name, at in self.claims.rules.items() if at == number]
             count = sum(self.sizes[name] for name in mine)
-            held = sum(self.sizes[name] * self.dtypes[name].itemsize for name in mine)
+            held = round(sum(nf4.nbytes(self.claims.shapes[n], self.dtypes[n]) for n in mine))
             entry = {"name": rule.name, "parameters": count, "bytes": held}
             found += [entry | {"trainable": rule.trains}] if mine else []
         return found
@@ -171,10 +171,8 @@ def plan(config: Config) -> Plan:
     source = _read(config) if here else _assumed(config)
     inserted = metadata.inserted(source.metadata, source.where)
     claims = claim(config.train, source.architecture, inserted)
-    stored = source.stored_dtypes(claims.rules) | dict.fromkeys(claims.trained, "float32")
-    frozen = dict.fromkeys(claims.frozen if config.frozen_dtype else (), config.frozen_dtype)
-    dtypes = {name: jnp.dtype(kind) for name, kind in (stored | frozen).items()}
-    return Plan(config, source.where, source.architecture, claims, dtypes)
+    kinds = dtypes(claims, source.stored_dtypes(claims.rules), config.frozen_dtype)
+    return Plan(config, source.where, source.architecture, claims, kinds)
 
 
 def _read(config: Config) -> ModelSource:

@@ -244,3 +244,29 @@ def test_a_run_goes_on_with_an_adapter_that_has_not_changed(desk, trained, tmp_p
     (given / "adapter_config.json").write_text(json.dumps(config))
     outcome = call("tools.export_hf", f"--run={desk}/on", f"--out={tmp_path}/out")
     assert "began with another adapter" in outcome.sentence
+
+
+def test_over_weights_in_four_bits(desk, trained):
+    """They are rounded on the devices alone: an export merges into what the base has."""
+    pytest.importorskip("qwix")
+    out = train(desk, "four", frozen_dtype="nf4", export=desk / "four-better")
+    assert out.status == 0, out.err
+    rows = [m for m in metrics(desk / "four") if "loss" not in m]
+    assert rows[-1]["eval/en/loss"] < rows[0]["eval/en/loss"] - 0.01
+    plain = [m for m in metrics(trained) if "loss" not in m]
+    assert 0 < abs(rows[0]["eval/en/loss"] - plain[0]["eval/en/loss"]) < 0.1
+    stored = load_file(desk / "four-better" / "model.safetensors")
+    base = load_file(desk / "model" / "model.safetensors")
+    for name, expected in merged(desk / "four").items():
+        if "q_proj" in name or "down_proj" in name:
+            np.testing.assert_allclose(stored[name].astype(np.float32), expected, rtol=2**-8)
+        else:
+            assert stored[name].tobytes() == base[name].tobytes()
+    state = status(desk / "four") | {"status": "running", "step": 3, "checkpoint": 3}
+    before = metrics(desk / "four")
+    shutil.rmtree(desk / "four" / "checkpoints" / "6")
+    (desk / "four" / "status.json").write_text(json.dumps(state))
+    shutil.rmtree(desk / "four-better")
+    again = train(desk, "four", frozen_dtype="nf4", export=desk / "four-better")
+    assert again.status == 0 and "resumed from step 3" in again.err, again.err
+    assert metrics(desk / "four") == before

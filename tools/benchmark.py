@@ -2,6 +2,7 @@
 
   import    a model folder onto this machine's devices: time and peak memory, beside transformers
   freeze    a step with a part frozen, beside the full step and a hook that masks gradients
+  qlora     adapters over weights in nf4, beside the same over weights as stored; with --text
   surgery   depth up-scaling, LLaMA-Pro and vocabulary extension, beside `cp` of what they write
 
 Prints the figures of one run side by side; a ratio is ours / peer. Everything is measured in fresh
@@ -22,9 +23,15 @@ flags.DEFINE_string("model", "", "The folder to measure with; empty: random weig
 flags.DEFINE_float("size_gb", 3.0, "Size of the random weights, in 10^9 bytes.", 0.001)
 flags.DEFINE_string("dir", "", "Where the random weights are written; empty: a temporary folder.")
 flags.DEFINE_integer("runs", 3, "Runs of each; the median counts.", 1)
+flags.DEFINE_string("text", "", "Globs of text, with commas between them.")
 flags.DEFINE_enum("against", "transformers", ["transformers", "none"], "import: the peer.")
 
-VERBS = {"freeze": "freeze", "import": "importing", "surgery": "surgery"}  # modules
+VERBS = {
+    "freeze": "freeze",
+    "import": "importing",
+    "qlora": "qlora",
+    "surgery": "surgery",
+}  # modules
 
 
 def main():

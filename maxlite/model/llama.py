@@ -23,7 +23,7 @@ from maxlite.model.layers import Context, DecoderLayer, RMSNorm, Table, Variable
 from maxlite.model.layout import constrain
 from maxlite.model.leaves import Layout, Places, Run, layout, leaf
 from maxlite.model.remat import policy
-from maxlite.model.variables import Frozen, value
+from maxlite.model.variables import Frozen, stored
 from maxlite.parameters import EMBEDDING, HEAD, LAYERS, shapes
 
 __all__ = ["Cache", "Frozen", "Llama", "bind", "init_cache", "initialize", "shapes"]
@@ -139,11 +139,11 @@ class Llama(nnx.Module):
     ) -> tuple[jax.Array, Cache | None]:
         """One loop: in each turn as many layers as the run's pattern has."""
         kinds = {own: self.model.layers[own] for parts in places.values() for own, _ in parts}
-        stack = {
-            own: value(variable).reshape(run.repeats, -1, *variable.shape[1:])
-            for own, variable in kinds.items()
-        }
 
+        def turns_of(x: jax.Array) -> jax.Array:
+            return x.reshape(run.repeats, -1, *x.shape[1:])
+
+        stack = {own: jax.tree.map(turns_of, stored(variable)) for own, variable in kinds.items()}
         unrolled = self.scan_unroll >= run.period * run.repeats
 
         def layer_at(place: int) -> Callable[..., Any]:
@@ -151,7 +151,10 @@ class Llama(nnx.Module):
 
             def apply(turn, x_BSD, cache, number):
                 # Picked in here, or what is picked would be kept for the backward pass.
-                variables = {name: type(kinds[at])(turn[at][i]) for name, (at, i) in own.items()}
+                variables = {
+                    name: type(kinds[at])(jax.tree.map(lambda x, i=i: x[i], turn[at]))
+                    for name, (at, i) in own.items()
+                }
                 decoder = DecoderLayer(variables, LAYERS[:-1], self.arch, self.backend)
                 layer = run.first + number * run.period + place
                 key = None if context.key is None else jax.random.fold_in(context.key, layer)

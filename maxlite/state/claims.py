@@ -9,12 +9,15 @@ import math
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 
 from maxlite.config import Architecture
 from maxlite.console import human
 from maxlite.errors import InputError
+from maxlite.model import nf4
 from maxlite.model.leaves import divide, leaf
 from maxlite.parameters import EMBEDDING, HEAD, LAYERS, shapes
 from maxlite.rules import TARGETS, Rule, parsed
@@ -254,6 +257,29 @@ def _spans(rows: np.ndarray) -> list[tuple[int, int, int]]:
     return [(a, b, int(rows[a])) for a, b in itertools.pairwise(edges)]
 
 
+def dtypes(claims: Claims, stored: Mapping[str, Any], frozen_dtype: str) -> dict[str, np.dtype]:
+    """The dtype of every leaf on the devices: float32 for what trains.
+
+    Args:
+      claims: of a model.
+      stored: leaf names to the dtypes they are stored in, which what is frozen keeps.
+      frozen_dtype: another for it; "nf4" is for projections alone.
+    """
+    kinds = {name: np.dtype(stored[name]) for name in claims.rules}
+    for name in claims.frozen:
+        if frozen_dtype == nf4.NAME:
+            fits = _projection(name) and claims.shapes[name][-1] % 2 == 0
+            kinds[name] = nf4.CODES if fits else kinds[name]
+        elif frozen_dtype:
+            kinds[name] = jnp.dtype(frozen_dtype)
+    return kinds | dict.fromkeys(claims.trained, np.dtype(np.float32))
+
+
+def _projection(name: str) -> bool:
+    own = leaf(name).parameter
+    return own.startswith(LAYERS) and own.endswith("_proj.weight")
+
+
 def table(claims: Claims, dtypes: Mapping[str, np.dtype]) -> str:
     """What trains and what does not, for people: parameters, bytes, and optimizer state.
 
@@ -269,7 +295,7 @@ def table(claims: Claims, dtypes: Mapping[str, np.dtype]) -> str:
         if not mine:
             continue
         count = sum(sizes[name] for name in mine)
-        held = sum(sizes[name] * np.dtype(dtypes[name]).itemsize for name in mine)
+        held = sum(nf4.nbytes(claims.shapes[name], dtypes[name]) for name in mine)
         state = "trains" if rule.trains else "frozen"
         line = f"  {rule.name}: {state}, {human(count)} parameters ({count / total:.2%}),"
         line += f" {held / 2**30:.2f} GiB"

@@ -16,6 +16,7 @@ from maxlite.config import Architecture
 from maxlite.console import bytes_bar
 from maxlite.errors import InputError
 from maxlite.hf import config_json, names, peft, writer
+from maxlite.hf.lazy import LazyArray
 from maxlite.model.leaves import Leaf, leaf
 from maxlite.state.host import changed
 from maxlite.state.run import RunFolder, is_run
@@ -55,7 +56,7 @@ def write(
         name: (jnp.dtype(dtype or source.dtypes[name]), shape)
         for name, shape in names.expected(arch).items()
     }
-    read = _merging(reader(params), source.architecture)
+    read = _merging(reader(params, source.tensors), source.architecture)
     if source.architecture.lora.rank:
         notes = dict(source.metadata if notes is None else notes)
         notes.pop("lora", None)
@@ -97,7 +98,7 @@ def write_adapter(
     Raises:
       InputError: an adapter cannot hold what else it has trained.
     """
-    arch, whole = source.architecture, reader(params)
+    arch, whole = source.architecture, reader(params, source.tensors)
     tables, rows = _trained_tables(source, run)
     shapes = names.expected(arch)
     held = {n: shapes[n] for n in shapes if n in tables or ".lora_" in n}
@@ -137,8 +138,15 @@ def _trained_tables(source: ModelSource, run: RunFolder) -> tuple[set[str], dict
     return tables, {name: ids for name, ids in rows.items() if name not in tables}
 
 
-def reader(params: Mapping[str, jax.Array]) -> Callable[[str], np.ndarray]:
-    """A function that brings one tensor by Hugging Face's name to this host."""
+def reader(
+    params: Mapping[str, jax.Array], others: Mapping[str, LazyArray]
+) -> Callable[[str], np.ndarray]:
+    """A function that brings one tensor by Hugging Face's name to this host.
+
+    Args:
+      params: leaf names to arrays on devices.
+      others: tensors on the host, for those of which no part is on devices.
+    """
     mesh = next(iter(params.values())).sharding.mesh  # type: ignore[attr-defined]
     whole = NamedSharding(mesh, PartitionSpec())
     gather = jax.jit(lambda x: x, out_shardings=whole)
@@ -152,6 +160,9 @@ def reader(params: Mapping[str, jax.Array]) -> Callable[[str], np.ndarray]:
 
     def read(name: str) -> np.ndarray:
         parameter, layer = names.split(name)
+        taken = [part.rows for part in parts.get(parameter, ())]
+        if not any(rows is None or layer is None or layer in rows for rows in taken):
+            return others[name].read()
         if layer is None:
             tables = [np.asarray(gather(params[own.name])) for own in parts[parameter]]
             return tables[0] if len(tables) == 1 else np.concatenate(tables)

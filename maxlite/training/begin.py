@@ -11,6 +11,7 @@ import numpy as np
 import optax
 
 from maxlite.console import human, say
+from maxlite.model import nf4
 from maxlite.state import checkpoint
 from maxlite.state import mesh as mesh_lib
 from maxlite.state.moments import KINDS, Moments
@@ -43,7 +44,6 @@ def begin(
     opt = jax.eval_shape(optimizer.init, params)
     replicated = mesh_lib.replicated(job.mesh)
     places = optim.state_shardings(opt, shardings, replicated)
-    frozen = {name: shardings[name] for name in job.claims.frozen}
     if job.run and job.resumed >= 0:
         counters = jax.eval_shape(step_lib.new_counters)
         wanted = {
@@ -55,13 +55,27 @@ def begin(
         rest = checkpoint.restore(folder, job.resumed, "rest", wanted)
         state = step_lib.State(loaded, rest["opt"], rest["counters"])
         say(f"resumed from step {job.resumed}", jax.process_index() == 0)
-        return state, job.source.load(frozen, dtypes) if frozen else {}, job.resumed
-    loaded = job.source.load(shardings, dtypes)
-    kept = {name: loaded.pop(name) for name in frozen}
+        return state, _frozen(job), job.resumed
+    loaded = job.source.load({name: shardings[name] for name in params}, dtypes)
+    kept = _frozen(job)
     state = step_lib.init_state(loaded, optimizer, places, replicated)
     if job.moments:
         state = state._replace(opt=_carried(job, job.moments, state.opt))
     return state, kept, 0
+
+
+def _frozen(job: Job) -> dict[str, Any]:
+    """The frozen leaves; of those to be quantised, one at a time is there whole."""
+    dtypes, plain, found = job.dtypes(), {}, dict[str, Any]()
+    stored = job.source.stored_dtypes(job.claims.rules)
+    for name in job.claims.frozen:
+        sharding = job.shardings[name]
+        if dtypes[name] != nf4.CODES:
+            plain[name] = sharding
+            continue
+        (whole,) = job.source.load({name: sharding}, {name: stored[name]}).values()
+        found[name] = nf4.quantize(whole)
+    return found | (job.source.load(plain, dtypes) if plain else {})
 
 
 def _carried(job: Job, moments: Moments, opt: Any) -> Any:

@@ -19,11 +19,11 @@ from maxlite.data.corpus import Corpus, load_corpus
 from maxlite.errors import InputError
 from maxlite.hf import metadata
 from maxlite.hf.folder import without_tokenizer
-from maxlite.model import llama
+from maxlite.model import llama, nf4
 from maxlite.model.flops import flops_per_token
 from maxlite.state import checkpoint
 from maxlite.state import mesh as mesh_lib
-from maxlite.state.claims import Claims, claim, table
+from maxlite.state.claims import Claims, claim, dtypes, table
 from maxlite.state.moments import Moments, moments
 from maxlite.state.ready import default_dtype
 from maxlite.state.run import RunFolder, check_free, check_same, is_run
@@ -84,8 +84,7 @@ class Job:
     def dtypes(self) -> dict[str, Any]:
         """The dtype of every leaf on the devices: float32 for what trains, else as it is stored."""
         stored = self.source.stored_dtypes(self.claims.rules)
-        trained = dict.fromkeys(self.claims.trained, jnp.float32)
-        return {n: jnp.dtype(trained.get(n, self.config.frozen_dtype or stored[n])) for n in stored}
+        return dtypes(self.claims, stored, self.config.frozen_dtype)
 
 
 def prepare(config: Config) -> Job:
@@ -161,6 +160,8 @@ def prepare(config: Config) -> Job:
             f"config key 'train' freezes {claims.frozen[0]} of a model of random weights; name a"
             " model, or train everything"
         )
+    if config.frozen_dtype == nf4.NAME:
+        nf4.check()
     shardings = mesh_lib.shardings(mesh, claims.shapes)
     corpus = load_corpus(
         config.data,
@@ -226,14 +227,14 @@ def _resumable(run: RunFolder, config: Config) -> tuple[int, Mapping[int, str]]:
 
 def summary(job: Job) -> str:
     """What the run will do, for the person who starts it."""
-    c, shapes, dtypes = job.config, job.claims.shapes, job.dtypes()
+    c, shapes, kinds = job.config, job.claims.shapes, job.dtypes()
     count = sum(math.prod(s) for s in shapes.values())
-    bytes_ = sum(math.prod(s) * dtypes[n].itemsize for n, s in shapes.items())
+    bytes_ = sum(nf4.nbytes(s, kinds[n]) for n, s in shapes.items())
     moments = sum(math.prod(shapes[n]) * 8 for n in job.claims.trained)
     axes = ", ".join(f"{axis}={size}" for axis, size in job.mesh.shape.items())
     rows = [
         f"model: {job.source.where}, {human(count)} parameters",
-        table(job.claims, dtypes),
+        table(job.claims, kinds),
         f"memory: weights {bytes_ / 2**30:.2f} GiB, optimizer {moments / 2**30:.2f} GiB, over all "
         f"devices, before activations",
         f"devices: {jax.device_count()} x {jax.devices()[0].device_kind} ({axes}), {c.dtype}",

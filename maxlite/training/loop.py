@@ -335,7 +335,7 @@ class Trainer:
             export.write(
                 path,
                 self.job.source,
-                {**self.state.params, **self.frozen},
+                self.state.params | {n: x for n, x in self.frozen.items() if _whole(x)},
                 dtype=self.config.export_dtype,
                 notes=origin.notes(self.folder, self.step, self.job.source.metadata),
             )
@@ -346,3 +346,8 @@ class Trainer:
     def _status(self, **changes: Any) -> None:
         if self.speak:
             self.folder.set_status(**changes)
+
+
+def _whole(x: Any) -> bool:
+    """Whether a leaf has all its bits; of a quantised one the source has them."""
+    return isinstance(x, jax.Array)

@@ -1,0 +1,125 @@
+"""`benchmark qlora`: adapters over frozen weights in nf4, beside the same over weights as stored.
+
+One step of LoRA (rank 16 on every projection) is compiled for each and timed in turn; the loss is
+the untrained model's on `--text`, so its difference is what four bits cost before any training.
+"""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from tqdm import tqdm
+
+from maxlite.config import Config, Data, Eval, Source, resolve
+from maxlite.console import say
+from maxlite.errors import InputError
+from maxlite.score import Scorer
+from maxlite.state import mesh as mesh_lib
+from maxlite.surgery.adapters import PROJECTIONS
+from maxlite.training import optim
+from maxlite.training import step as step_lib
+from maxlite.training.begin import begin
+from maxlite.training.job import prepare
+from maxlite.transforms import AddLora
+
+MIB = 2**20
+BATCH, LENGTH, DOCUMENTS = 8, 256, 500
+
+
+def measure(settings: Any) -> list[dict[str, Any]] | None:
+    """Measures both and prints a table.
+
+    Args:
+      settings: `model`, `text`, `runs`, `dry_run` as attributes.
+
+    Returns:
+      One row: name, ours (nf4) and peer (as stored; seconds a step, medians), ratio, unit, runs,
+      and for both weights_mib (frozen, on the devices), peak_mib (arguments and temporaries of the
+      compiled step) and loss (nats a token).
+    """
+    if not (settings.model and settings.text):
+        raise InputError("benchmark qlora needs --model=FOLDER and --text=GLOB")
+    if settings.dry_run:
+        say(f"would time adapters over {settings.model} in nf4 and as it is stored")
+        return None
+    with tempfile.TemporaryDirectory() as here:
+        ours, peer = (_prepared(settings, kind, Path(here)) for kind in ("nf4", ""))
+    times: dict[str, list[float]] = {"ours": [], "peer": []}
+    for _ in tqdm(range(settings.runs), desc="stepping"):
+        for name, one in (("ours", ours), ("peer", peer)):
+            times[name].append(one["step"]())
+    mine, theirs = (statistics.median(times[name]) for name in ("ours", "peer"))
+    row = {"name": "qlora", "ours": mine, "peer": theirs, "ratio": mine / theirs}
+    row |= {"unit": "seconds", "runs": settings.runs}
+    for key in ("weights_mib", "peak_mib", "loss"):
+        row |= {key: ours[key], f"peer_{key}": peer[key]}
+    print(f"{'':<12}{'nf4':>12}{'as stored':>12}{'ratio':>8}")
+    for label, a, b in (
+        ("step s", mine, theirs),
+        *((key, ours[key], peer[key]) for key in ("weights_mib", "peak_mib", "loss")),
+    ):
+        print(f"{label:<12}{a:>12.4f}{b:>12.4f}{a / b:>8.3f}")
+    return [row]
+
+
+def _prepared(settings: Any, frozen_dtype: str, here: Path) -> dict[str, Any]:
+    """A step that can be timed, its memory, and the loss of the model it begins with."""
+    config = Config(
+        model=settings.model,
+        init=(AddLora(rank=16, targets=",".join(PROJECTIONS)),),
+        train="lora",
+        out=str(here / "run"),
+        frozen_dtype=frozen_dtype,
+        batch_size=BATCH * jax.device_count(),
+        seq_len=LENGTH,
+        steps=10**6,
+        data=Data(
+            train=tuple(Source(g) for g in settings.text.split(",")), held_out=0.1, cache=str(here)
+        ),
+        eval=Eval(every=0),
+    )
+    job = prepare(resolve(config))
+    rules = {name: job.claims.rule(name) for name in job.claims.trained}
+    optimizer = optim.make_optimizer(config, rules)
+    with jax.set_mesh(job.mesh):
+        state, frozen, _ = begin(job, optimizer)
+        scorer = Scorer(job.bind, job.mesh, config.batch_size, LENGTH)
+        views = job.corpus.evals.items()
+        score = [scorer(state.params, frozen, v, name, DOCUMENTS) for name, v in views]
+        ids = np.random.default_rng(0).integers(
+            3, job.tokenizer.rows, (*job.batch_shape[:2], LENGTH + 1), np.int32
+        )
+        ones = np.ones(job.batch_shape, np.int32)
+        batch = {
+            "tokens": ids[..., :-1],
+            "targets": ids[..., 1:],
+            "segments": ones,
+            "positions": np.cumsum(ones, -1, dtype=np.int32) - 1,
+            "weights": ones.astype(np.float32),
+        }
+        batch = jax.device_put(batch, mesh_lib.batch_sharding(job.mesh))
+        flag = mesh_lib.flags(job.mesh)[False]
+        step = jax.jit(step_lib.make_step(job.bind, optimizer), donate_argnums=0)
+        compiled = step.lower(state, frozen, batch, flag).compile()
+    memory = compiled.memory_analysis()
+    held = [state]
+
+    def run() -> float:
+        began = time.monotonic()
+        held[0], figures = compiled(held[0], frozen, batch, flag)
+        jax.block_until_ready((held[0], figures))
+        return time.monotonic() - began
+
+    run()
+    return {
+        "step": run,
+        "loss": sum(s.nll for s in score) / sum(s.scored for s in score),
+        "weights_mib": sum(x.nbytes for x in jax.tree.leaves(frozen)) / MIB,
+        "peak_mib": (memory.argument_size_in_bytes + memory.temp_size_in_bytes) / MIB,
+    }
