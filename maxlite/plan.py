@@ -47,10 +47,11 @@ from maxlite.parameters import shapes
 from maxlite.state import base
 from maxlite.state.claims import Claims, claim, dtypes, table
 from maxlite.state.host import run_model
-from maxlite.state.init import apply
+from maxlite.state.init import apply, settings_of
 from maxlite.state.run import RunFolder, is_run, write_json
 from maxlite.state.source import ModelSource, check_shape
 from maxlite.tokenizer import load_tokenizer
+from maxlite.transforms import AddLora
 
 GIB = 2**30
 UNKNOWN = "bfloat16"  # what weights of which only the shape is known are taken to be stored in
@@ -232,7 +233,8 @@ def _assumed(config: Config) -> ModelSource:
         raise InputError(
             f"{missing}, and architecture.vocab_size is 0; set it, or data.tokenizer, which tells"
         )
-    arch = dataclasses.replace(given, vocab_size=rows)
+    added = [settings_of(one) for one in config.init if isinstance(one, AddLora)]
+    arch = dataclasses.replace(given, vocab_size=rows, lora=[given.lora, *added][-1])
     if arch.base_rows > rows:
         raise InputError(f"architecture.base_rows {arch.base_rows} is more than the {rows} rows")
     written = config_json.config_for(arch, UNKNOWN)

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import tensorstore as ts
 from commands import call, finish, metrics, run, snapshot, start, status, step_reached, strike
-from safetensors.numpy import load_file, save_file
+from frozen import check_moved, moved, weights
+from safetensors.numpy import save_file
 
 from maxlite.config import Architecture, Config, Optimizer
 from maxlite.model.leaves import leaf
@@ -85,20 +86,6 @@ def stage(desk: Path, name: str, train="everything", steps=6, init="()", **setti
     return [f"--config={file}", "--config.export_dtype=float32", *keys]
 
 
-def weights(folder: Path) -> dict[str, np.ndarray]:
-    """In float32, which holds bfloat16 without loss."""
-    found = load_file(folder / "model.safetensors")
-    return {name: x.astype(np.float32) for name, x in found.items()}
-
-
-def moved(before: Path, after: Path) -> dict[str, list[int]]:
-    """Which rows of which tensors differ in any bit."""
-    a, b = weights(before), weights(after)
-    assert a.keys() == b.keys()
-    rows = {n: (a[n].view(np.uint32) != b[n].view(np.uint32)).reshape(len(a[n]), -1) for n in a}
-    return {n: np.flatnonzero(x.any(1)).tolist() for n, x in rows.items() if x.any()}
-
-
 @pytest.mark.parametrize("train", MOVES)
 def test_what_is_frozen_keeps_every_byte(train, desk):
     """On eight devices, with decay, clipping that bites, accumulation and a resume."""
@@ -108,12 +95,7 @@ def test_what_is_frozen_keeps_every_byte(train, desk):
     shutil.rmtree(desk / f"{name}-better")
     outcome = call("maxlite.train", *stage(desk, name, train, steps=6))
     assert outcome.status == 0 and "resumed from step 3" in outcome.err, outcome.err
-    found = moved(desk / "model", desk / f"{name}-better")
-    may = {n: rows for n in weights(desk / "model") if (rows := MOVES[train](n)) is not None}
-    assert found.keys() == may.keys()
-    for tensor, rows in found.items():
-        assert rows == [i for i in rows if i in may[tensor]]
-        assert tensor != EMBEDDING or len(rows) == len(range(BASE, ROWS))  # decay reaches them all
+    check_moved(desk / "model", desk / f"{name}-better", MOVES[train])
     assert all(line["grad_norm"] > 0.05 for line in metrics(desk / name) if "loss" in line)
 
     saved = json.loads((desk / name / "run.json").read_text())

@@ -1,6 +1,7 @@
 """EEVE-Korean (arXiv 2402.14714), stage 7 of 7: only the layers train.
 
-A cool-down in which both tables are frozen. Stage 6, before it, trains the body by QLoRA.
+A cool-down in which both tables are frozen. From the run of stage 6, its adapters train along with
+the weights that they stand beside; from its export they are merged into them.
 
 What each stage trains is as re-implementations of the paper tell it. The steps, batch, rates and
 schedule of the paper are not known to us: those below are ours.

@@ -24,6 +24,7 @@ from maxlite.transforms import (
     AddLora,
     CompactVocab,
     ExtendVocab,
+    Lora,
     MergeLora,
     Transform,
     Untie,
@@ -120,17 +121,24 @@ def _compacted(transform: CompactVocab, model: LazyModel) -> LazyModel:
     return after
 
 
+def settings_of(transform: AddLora) -> Lora:
+    """The settings of the adapters that a transform adds, checked; an adapter's are its own."""
+    t = transform
+    if not t.adapter:
+        return adapters.settings(t.rank, t.alpha, t.targets, t.dropout, t.rslora, t.dora)
+    given = arguments(t).keys() - {"adapter", "seed"}
+    if given:
+        told = " and ".join(sorted(given))
+        raise InputError(f"AddLora(adapter={t.adapter!r}) says {told} itself: leave it out")
+    return open_adapter(t.adapter).lora
+
+
 @changed.register
 def _adapted(transform: AddLora, model: LazyModel) -> LazyModel:
-    t = transform
-    if t.adapter:
-        given = arguments(t).keys() - {"adapter", "seed"}
-        if given:
-            told = " and ".join(sorted(given))
-            raise InputError(f"AddLora(adapter={t.adapter!r}) says {told} itself: leave it out")
-        return adapters.load(model, open_adapter(t.adapter), t.seed)
-    lora = adapters.settings(t.rank, t.alpha, t.targets, t.dropout, t.rslora, t.dora)
-    return adapters.add(model, lora, t.seed)
+    lora = settings_of(transform)
+    if transform.adapter:
+        return adapters.load(model, open_adapter(transform.adapter), transform.seed)
+    return adapters.add(model, lora, transform.seed)
 
 
 @changed.register

@@ -67,7 +67,7 @@ def add(model: LazyModel, lora: Lora, seed: int) -> LazyModel:
     All are float32.
 
     Raises:
-        InputError: the rank is more than a weight's smaller side, or a tied table is a target.
+        InputError: a tied table is a target.
     """
     arch = dataclasses.replace(model.architecture, lora=lora)
     if arch.tie_word_embeddings and set(lora.targets.split(",")) & set(TABLES):
@@ -84,12 +84,6 @@ def add(model: LazyModel, lora: Lora, seed: int) -> LazyModel:
             tensors[name] = model.tensors[name]
         elif name.endswith((A, TABLE_B)):
             tensors[name] = _drawn(name, shape, seed)
-            if lora.rank > min(expected[weight]):
-                rows, columns = expected[weight]
-                raise InputError(
-                    f"AddLora has rank {lora.rank}, more than {module} of {rows} x {columns} can"
-                    " have; lower it"
-                )
         elif name.endswith((B, TABLE_A)):
             tensors[name] = zeros(shape, FLOAT32)
         else:

@@ -81,7 +81,7 @@ def test_a_model_computes_with_what_they_stand_for(tiny, random_params, tokens):
     # A compiler may leave out the rounding to bfloat16 in between.
     np.testing.assert_allclose(one, other, rtol=1e-3)
     for name, g in gradient.items():
-        assert np.linalg.norm(g - expected[name]) < 1e-2 * np.linalg.norm(expected[name])
+        assert np.linalg.norm(g - expected[name]) < 5e-2 * np.linalg.norm(expected[name])
     rounding = abs(float(step(trained, frozen)[0]) - float(other))
     assert rounding > 5 * abs(float(one) - float(other))
 
