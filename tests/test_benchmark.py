@@ -162,7 +162,9 @@ def test_freezing_is_measured_beside_a_hook(monkeypatch, capsys):
     monkeypatch.setattr(freeze, "ARCH", dataclasses.replace(freeze.ARCH, **small))
     monkeypatch.setattr(freeze, "SETS", ("everything", "new_output_rows"))
     monkeypatch.setattr(freeze, "LENGTH", 16)
-    full, part = freeze.measure(SimpleNamespace(runs=1, dry_run=False))
+    again = freeze.measure(SimpleNamespace(runs=1, remat="full", dry_run=False))
+    full, part = freeze.measure(SimpleNamespace(runs=1, remat="none", dry_run=False))
+    assert again[0]["ideal"] == 1 and again[1]["ideal"] < part["ideal"]
     assert (full["of_full"], full["ideal"]) == (1, 1) and 1 / 3 < part["ideal"] < 0.5
     assert part["ratio"] == pytest.approx(part["ours"] / part["peer"])
     assert part["peak_mib"] < part["peer_peak_mib"]

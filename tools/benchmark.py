@@ -24,6 +24,7 @@ flags.DEFINE_float("size_gb", 3.0, "Size of the random weights, in 10^9 bytes.",
 flags.DEFINE_string("dir", "", "Where the random weights are written; empty: a temporary folder.")
 flags.DEFINE_integer("runs", 3, "Runs of each; the median counts.", 1)
 flags.DEFINE_string("text", "", "Globs of text, with commas between them.")
+flags.DEFINE_enum("remat", "none", ["none", "full"], "freeze: what is computed again.")
 flags.DEFINE_enum("against", "transformers", ["transformers", "none"], "import: the peer.")
 
 VERBS = {

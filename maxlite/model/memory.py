@@ -48,7 +48,7 @@ def activation_bytes(
     D, F = arch.hidden_size, arch.intermediate_size
     HE, KE = (n * arch.head_dim for n in (arch.num_attention_heads, arch.num_key_value_heads))
     inside = 2 * HE + 2 * KE + D + 2 * F
-    layers = arch.num_hidden_layers - _lowest(arch, frozen)
+    layers = arch.num_hidden_layers - lowest(arch, frozen)
     kept = layers * (D + (inside if remat == "none" else 0))
     at_work = 2 * (D + inside + F) if layers else 0
     scores = 0
@@ -57,7 +57,7 @@ def activation_bytes(
     return tokens * itemsize * (kept + at_work) + scores + 2 * 4 * tokens * arch.vocab_size
 
 
-def _lowest(arch: Architecture, frozen: Collection[str]) -> int:
+def lowest(arch: Architecture, frozen: Collection[str]) -> int:
     """The lowest layer at or before which something trains; as many as there are for none."""
     whole = shapes(arch)
     trains = {name: set(range(shape[0])) for name, shape in whole.items()}

@@ -2,7 +2,8 @@
 
 A hook lets everything train and sets gradients to zero afterwards, as a row mask in other systems
 does: the optimizer still holds and moves everything. The ideal is the set's share of the full
-step's FLOPs (see `maxlite.model.flops`), for this very shape, without rematerialisation.
+step's FLOPs (see `maxlite.model.flops`), for this very shape and `--remat`: with "full" every layer
+through which a gradient passes is computed twice.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from maxlite.console import say
 from maxlite.model import llama
 from maxlite.model.flops import flops_per_token
 from maxlite.model.leaves import leaf
+from maxlite.model.memory import lowest
 from maxlite.state.claims import Claims, claim
 from maxlite.training import optim
 from maxlite.training import step as step_lib
@@ -44,7 +46,7 @@ def measure(settings: Any) -> list[dict[str, Any]] | None:
     """Measures a step of each set on a shape of which the layers are nine tenths; prints a table.
 
     Args:
-      settings: `runs`, `dry_run` as attributes.
+      settings: `runs`, `remat`, `dry_run` as attributes.
 
     Returns:
       One row a set: name, ours and peer (the hook; seconds, medians), ratio, unit, runs, peak_mib
@@ -54,8 +56,8 @@ def measure(settings: Any) -> list[dict[str, Any]] | None:
     if settings.dry_run:
         say(f"would time {len(SETS)} sets of parameters")
         return None
-    steps = {name: _step(claim(name, ARCH), hook=False) for name in SETS}
-    hooks = {name: _step(claim(name, ARCH), hook=True) for name in SETS[1:]}
+    steps = {name: _step(claim(name, ARCH), settings.remat, hook=False) for name in SETS}
+    hooks = {name: _step(claim(name, ARCH), settings.remat, hook=True) for name in SETS[1:]}
     times: dict[Any, list[float]] = {}
     with tqdm(total=settings.runs * (len(steps) + len(hooks)), desc="stepping") as bar:
         for _ in range(settings.runs):  # in turn, so that a slow minute hits all alike
@@ -63,7 +65,7 @@ def measure(settings: Any) -> list[dict[str, Any]] | None:
                 for name, (run, _) in several.items():
                     times.setdefault((kind, name), []).append(run())
                     bar.update()
-    full = flops_per_token(ARCH, LENGTH)
+    full = _flops(claim("everything", ARCH), settings.remat)
     rows = []
     for name in SETS:
         claims = claim(name, ARCH)
@@ -81,7 +83,7 @@ def measure(settings: Any) -> list[dict[str, Any]] | None:
                 "peak_mib": steps[name][1],
                 "peer_peak_mib": hooks.get(name, steps[name])[1],
                 "of_full": mine / statistics.median(times["ours", "everything"]),
-                "ideal": flops_per_token(ARCH, LENGTH, claims.frozen) / full,
+                "ideal": _flops(claims, settings.remat) / full,
                 "checkpoint_mib": 12 * held / MIB,  # float32, with both moments
             }
         )
@@ -89,7 +91,18 @@ def measure(settings: Any) -> list[dict[str, Any]] | None:
     return rows
 
 
-def _step(claims: Claims, hook: bool) -> tuple[Any, float]:
+def _flops(claims: Claims, remat: str) -> float:
+    """Of a token, with what rematerialisation repeats."""
+    once = flops_per_token(ARCH, LENGTH, claims.frozen)
+    if remat == "none":
+        return once
+    head = 2 * ARCH.vocab_size * ARCH.hidden_size
+    forward = flops_per_token(ARCH, LENGTH, list(claims.whole)) - head
+    repeated = ARCH.num_hidden_layers - lowest(ARCH, claims.frozen)
+    return once + forward * repeated / ARCH.num_hidden_layers
+
+
+def _step(claims: Claims, remat: str, hook: bool) -> tuple[Any, float]:
     """A function that takes one step and gives its seconds, and the step's memory in MiB."""
     key = jax.random.key(0)
     whole = {n: llama.initialize(ARCH, n, s, key, np.float32) for n, s in claims.whole.items()}
@@ -109,7 +122,7 @@ def _step(claims: Claims, hook: bool) -> tuple[Any, float]:
             masks[own.parameter][list(own.taken(claims.whole[own.parameter]))] = 1
         params, frozen = whole, {}
         optimizer = optax.chain(_masked(masks), optimizer)
-    bind = functools.partial(llama.bind, ARCH)
+    bind = functools.partial(llama.bind, ARCH, remat=remat)
     state = step_lib.State(params, optimizer.init(params), step_lib.new_counters())
     ids = np.random.default_rng(0).integers(0, ARCH.vocab_size, (1, BATCH, LENGTH + 1), np.int32)
     ones = np.ones((1, BATCH, LENGTH), np.int32)
