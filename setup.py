@@ -17,7 +17,9 @@ RUNTIME = [
     "numpy>=2.0",
     "optax>=0.2.6",
     "orbax-checkpoint>=0.12",
+    "protobuf>=5",
     "pyarrow>=17",
+    "regex>=2024.4",
     "safetensors>=0.6",
     "sentencepiece>=0.2",
     "tensorboardX>=2.6",
@@ -27,6 +29,7 @@ RUNTIME = [
     "transformers>=5.0",
 ]
 TEST = [
+    "hypothesis>=6.100",
     "matplotlib>=3.9",  # what --plot draws is tested, too
     "mergekit==0.1.5",
     "mypy>=2.4",

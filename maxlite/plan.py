@@ -12,8 +12,9 @@ on this machine (a folder of which only config.json need be there, or a run), an
 `architecture`. `data`, `out` and a tokenizer need not be set.
 
 Memory is for all devices together, in GiB, at the peak of a step:
-  parameters   4 bytes for what trains; what is frozen in `frozen_dtype`, or if that is not set in
-               the type it is stored in, bfloat16 where only `architecture` is known
+  parameters   4 bytes for what trains; what is frozen in `frozen_dtype` (nf4: 0.53 a projection),
+               or if that is not set in the type it is stored in, bfloat16 where only
+               `architecture` is known
   optimizer    8 bytes for what trains: AdamW's two moments
   gradients    4 bytes for what trains, 8 where `accumulate` sums several
   activations  what the backward pass needs under `remat`, of one micro-batch, in `dtype` (bfloat16

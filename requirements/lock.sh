@@ -27,7 +27,7 @@ for minor in 11 12; do
     "$inside" -m pip install -qq --no-deps "$(grep -oE 'torch==[0-9.]+' setup.py)"
     "$inside" -m pip install -qq -c "$work/py3$minor.txt" -e '.[test]'
   else
-    "$inside" -m pip install -qq -c "$work/py3$minor.txt" pytest ruff mypy
+    "$inside" -m pip install -qq -c "$work/py3$minor.txt" hypothesis pytest ruff mypy
   fi
   freeze "$inside" >"$work/test-py3$minor.txt"
 done

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
+import numpy as np
 import tensorstore as ts
 
 from maxlite.errors import InputError
@@ -14,7 +15,6 @@ from maxlite.hf.lazy import LazyArray, zeros
 from maxlite.state import base, manifest
 from maxlite.state.host import Stored, part, stores
 from maxlite.state.run import RunFolder, is_run
-from maxlite.surgery.adapters import FLOAT32
 from maxlite.transforms import AddLora, Transform
 
 KINDS = ("mu", "nu")  # optax's names for the running means of gradients and of their squares
@@ -50,7 +50,7 @@ class Moments:
         opened = stores(self.folder, where, model.architecture)
         leaves = {where[full]: Stored(store) for full, store in opened.items()}
         shapes = names.expected(model.architecture)
-        none = {name: zeros(shape, FLOAT32) for name, shape in shapes.items()}
+        none = {name: zeros(shape, np.dtype(np.float32)) for name, shape in shapes.items()}
         known = base.trained(leaves, part)
         return dict(base.overlaid(dataclasses.replace(model, tensors=none), known).tensors)
 
