@@ -5,6 +5,7 @@ Both are changed in memory, never on disk, so that raw text can't produce a spec
 
 import contextlib
 import json
+import os
 import re
 from collections.abc import Callable, Iterator
 from functools import cached_property
@@ -75,7 +76,7 @@ class SentencePieceFile:
         return self._processor.id_to_piece(index) if 0 <= index < self.rows else None
 
     def encode(self, texts: list[str]) -> list[np.ndarray]:
-        return self._processor.encode_as_numpy(texts, num_threads=-1)
+        return self._processor.encode_as_numpy(texts, num_threads=_threads())
 
     def decode(self, ids: list[int]) -> str:
         return self._processor.decode(ids)
@@ -106,6 +107,9 @@ class JsonFile:
             added = {token["id"]: token for token in tree.get("added_tokens") or []}
             special = special | {token["content"] for token in added.values() if token["special"]}
             self.literal = _hide_special(tree, added, special)
+            self._marks = _marks_spaces(tree)
+            if self._marks:
+                tree["normalizer"] = None
             tokenizer = tokenizers.Tokenizer.from_str(json.dumps(tree, ensure_ascii=False))
         except Exception as error:  # the library raises bare Exceptions
             raise InputError(f"{path} is not a tokenizer.json that can be read: {error}") from None
@@ -139,6 +143,8 @@ class JsonFile:
         return self.literal.get(index, self._tokenizer.id_to_token(index))
 
     def encode(self, texts: list[str]) -> list[np.ndarray]:
+        if self._marks:
+            texts = [_SPACE + t.replace(" ", _SPACE) if t else t for t in texts]
         # The fast variant computes no character offsets.
         encodings = self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)
         return [np.array(encoding.ids, np.int32) for encoding in encodings]
@@ -173,7 +179,7 @@ class JsonFile:
             if not self._byte_level:
                 return _bytes(part, self._tokenizer.token_to_id)
             text = "".join(_CHARACTER_OF[byte] for byte in part)
-            return [token.id for token in self._tokenizer.model.tokenize(text)]
+            return [token.id for token in self._merging.tokenize(text)]
 
         return _encode_parts(parts, encode, broken)
 
@@ -191,6 +197,19 @@ class JsonFile:
         tokenizer = tokenizers.Tokenizer.from_str(json.dumps(tree, ensure_ascii=False))
         tokenizer.encode_special_tokens = True
         return tokenizer
+
+    @cached_property
+    def _merging(self) -> tokenizers.models.BPE:
+        """The model as it treats a part of a word: `ignore_merges` is for whole words alone."""
+        tree = json.loads(self._tokenizer.to_str())
+        tree["model"]["ignore_merges"] = False
+        return tokenizers.Tokenizer.from_str(json.dumps(tree, ensure_ascii=False)).model
+
+
+def _threads() -> int:
+    """Both libraries obey the variable that only the tokenizers library knows."""
+    switch = os.environ.get("TOKENIZERS_PARALLELISM", "").lower()
+    return 1 if switch in ("0", "n", "f", "no", "off", "false") else -1
 
 
 def _sentencepiece(path: Path, data: bytes) -> sentencepiece.SentencePieceProcessor:
@@ -253,6 +272,22 @@ def _hide_special(
     if isinstance(model.get("unk_token"), str):
         model["unk_token"] = renamed.get(model["unk_token"], model["unk_token"])
     return literal
+
+
+def _marks_spaces(tree: dict[str, Any]) -> bool:
+    """Whether all that happens before the model is that a text gets a marker and so do its spaces.
+
+    Written as normalizers (as Llama 2's are) that takes a fifth of the time of encoding, since the
+    library keeps account of where each byte came from.
+    """
+    steps = [
+        {"type": "Prepend", "prepend": _SPACE},
+        {"type": "Replace", "pattern": {"String": " "}, "content": _SPACE},
+    ]
+    if any(not token["special"] for token in tree.get("added_tokens") or []):
+        return False  # those are looked for in the text as it is
+    normalizer = tree.get("normalizer") or {}
+    return normalizer.get("normalizers") == steps and tree.get("pre_tokenizer") is None
 
 
 def _before_model(tree: dict[str, Any]) -> Iterator[dict[str, Any]]:

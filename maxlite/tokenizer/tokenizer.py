@@ -36,7 +36,8 @@ class Tokenizer:
     Attributes:
       path: the model file.
       rows: 1 + the largest id, added tokens included: the rows a model's embedding must have.
-      bos, eos: ids, or None where there is no such token.
+      bos, eos, unk: ids, or None where there is no such token; text gets the last where no other
+        piece can write it.
       files: what belongs to it, by the name it should have in a model folder.
       fingerprint: SHA-256 (hex) of the model file and the settings that change how text is encoded.
     """
@@ -56,6 +57,7 @@ class Tokenizer:
         self.rows = 1 + max(self._backend.rows - 1, *extra) if extra else self._backend.rows
         self.bos = self._end("bos", settings, model_ends)
         self.eos = self._end("eos", settings, model_ends)
+        self.unk = self._backend.unk
         digest = hashlib.sha256(data)
         digest.update(json.dumps([sorted(self._literal.items()), prefix_space]).encode())
         self.fingerprint = digest.hexdigest()

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 import sentencepiece
 import tokenizers
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from maxlite.errors import InputError
 from maxlite.tokenizer import check_rows, load_tokenizer
@@ -300,3 +302,38 @@ def test_missing(tmp_path):
         load_tokenizer(tmp_path)
     with pytest.raises(InputError, match=r"a\.txt is not a tokenizer"):
         load_tokenizer(write(tmp_path, a__txt="x") / "a.txt")
+
+
+MARKED = ["a", " ", "  ", "▁", "the", "\n", "한", "<s>", "[x]"]
+
+
+@pytest.mark.parametrize("added", [False, True])
+@given(lines=st.lists(st.lists(st.sampled_from(MARKED), max_size=12).map("".join), max_size=6))
+@settings(max_examples=60, deadline=None)
+def test_spaces_are_marked_as_the_files_normalizers_do(added, lines, tiny_tokenizer):
+    """Also where an added token is in the way, which is looked for before that."""
+    plain = tokenizers.Tokenizer.from_file(str(tiny_tokenizer / "tokenizer.json"))
+    plain.encode_special_tokens = True
+    if added:
+        plain.add_tokens([tokenizers.AddedToken("[x]", normalized=False)])
+    tokenizer = load_tokenizer({"tokenizer.json": plain.to_str().encode()})
+    encoded = plain.encode_batch(lines, add_special_tokens=False)
+    assert [ids.tolist() for ids in tokenizer.encode(lines)] == [one.ids for one in encoded]
+
+
+def test_the_variable_for_threads_counts_for_both_kinds(tiny_tokenizer, monkeypatch):
+    processor = sentencepiece.SentencePieceProcessor
+    asked = []
+    encode = processor.encode_as_numpy
+    monkeypatch.setattr(
+        processor,
+        "encode_as_numpy",
+        lambda self, texts, num_threads: (
+            asked.append(num_threads) or encode(self, texts, num_threads=num_threads)
+        ),
+    )
+    tokenizer = load_tokenizer(tiny_tokenizer / "tokenizer.model")
+    for value in ("true", "false", "0", ""):
+        monkeypatch.setenv("TOKENIZERS_PARALLELISM", value)
+        tokenizer.encode(LINES)
+    assert asked == [-1, 1, 1, -1]
