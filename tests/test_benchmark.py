@@ -13,7 +13,8 @@ import pytest
 from commands import call, run, snapshot, start, strike
 
 from maxlite.hf.folder import open_folder
-from tools.benchmarks import freeze, importing, surgery
+from maxlite.tokenizer import load_tokenizer
+from tools.benchmarks import freeze, importing, surgery, tokenize
 
 pytestmark = pytest.mark.skipif(
     not Path("/proc/self/status").is_file(), reason="memory is read from /proc"
@@ -171,6 +172,69 @@ def test_freezing_is_measured_beside_a_hook(monkeypatch, capsys):
     assert part["checkpoint_mib"] == 12 * 200 * 32 / 2**20
     assert "new_output_rows" in capsys.readouterr().out
     assert freeze.measure(SimpleNamespace(runs=1, dry_run=True)) is None
+
+
+# --- tokenize ------------------------------------------------------------------------------------
+
+
+def test_counting_beside_the_bare_encoders(tiny_text, tiny_tokenizer, tmp_path):
+    figures = tmp_path / "tokenize.json"
+    text = tiny_text / "en.txt"
+    outcome = run(
+        "tools.benchmark", "tokenize", f"--text={text}", f"--tokenizer={tiny_tokenizer}",
+        "--runs=2", f"--json={figures}",
+    )  # fmt: skip
+    assert outcome.status == 0, outcome.err
+    rows = json.loads(figures.read_text())
+    assert {"name", "ours", "peer", "ratio", "unit", "runs", "peak_mib"} <= rows[0].keys()
+    counted = [row for row in rows if row["unit"] == "MB/s"]
+    names = [f"en.txt by {name}" for name in ("tokenizer.json", "tokenizer.model")]
+    assert [row["name"] for row in counted] == names
+    tokens = sum(map(len, load_tokenizer(tiny_tokenizer).encode(text.read_text().splitlines())))
+    for row in counted:
+        assert row["name"] in outcome.out and row["runs"] == 2 and row["peak_mib"] > 10
+        assert row["ratio"] == pytest.approx(row["ours"] / row["peer"])
+        assert row["ours"] == pytest.approx(text.stat().st_size / 1e6 / row["seconds"])
+        assert row["tokens"] == row["peer_tokens"] == tokens
+        assert row["cpu_seconds"] >= 0 and row["peer_cpu_seconds"] >= 0
+
+
+def test_reachability_is_timed_where_it_is_known(tiny_text, tiny_tokenizer, monkeypatch, capsys):
+    """With canned figures in place of the processes that encode."""
+
+    def told(what, *arguments):
+        return {
+            "ours": {"seconds": 1.0, "peak_mib": 3, "tokens": 5, "cpu_seconds": 7},
+            "bare": {"seconds": 2.0, "peak_mib": 4, "tokens": 5, "cpu_seconds": 8},
+            "unreachable": {"seconds": 0.5, "peak_mib": 2, "pieces": 400, "unreachable": 6},
+        }[what]
+
+    monkeypatch.setattr(tokenize, "_run", told)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: name)
+    one = str(tiny_tokenizer / "tokenizer.model")
+    settings = {"text": f"{tiny_text}/en.txt", "tokenizer": one, "runs": 3}
+    counted, reached = tokenize.measure(SimpleNamespace(**settings, dry_run=False))
+    assert counted["ratio"] == 2 and counted["runs"] == 3
+    assert (counted["cpu_seconds"], counted["peer_cpu_seconds"]) == (7, 8)
+    assert (reached["ours"], reached["peer"], reached["unit"]) == (800, None, "pieces/s")
+    assert "6 of 400 unreachable in tokenizer.model" in capsys.readouterr().out
+    assert tokenize.measure(SimpleNamespace(**settings, dry_run=True)) is None
+
+
+def test_tokenize_refuses(tiny_text, tiny_tokenizer, tmp_path):
+    text, tokenizer = f"--text={tiny_text}/en.txt", f"--tokenizer={tiny_tokenizer}"
+    for arguments, words in (
+        ([text], "--text and --tokenizer must be given"),
+        ([text, "--tokenizer=/nowhere"], "no tokenizer at /nowhere"),
+        ([f"--text={tiny_text}/*.txt", tokenizer], "must name one .txt file"),
+        ([f"--text={tiny_text}/en.jsonl", tokenizer], "must name one .txt file"),
+        ([f"--text={tiny_text}/none.txt", tokenizer], "no file matches"),
+    ):
+        assert words in call("tools.benchmark", "tokenize", *arguments).sentence
+    (tmp_path / "bad.txt").write_bytes(b"one\n\xff\n")
+    bad = f"--text={tmp_path}/bad.txt"
+    sentence = call("tools.benchmark", "tokenize", bad, tokenizer, "--runs=1").sentence
+    assert "bad.txt, line 2: not valid UTF-8" in sentence
 
 
 def test_bad_input_is_one_sentence(tmp_path):

@@ -55,7 +55,7 @@ WITHOUT_JAX = (
     "console",
     "flags",
 )
-WITHOUT_JAX += tuple(f"data.{m}" for m in ("order", "packing", "cache", "sources"))
+WITHOUT_JAX += tuple(f"data.{m}" for m in ("order", "packing", "cache", "sources", "parts"))
 WITHOUT_JAX += tuple(f"state.{m}" for m in ("host", "init"))
 HEAVY = ("jax", "flax", "grain", "transformers", "torch", "tensorflow")
 

@@ -4,6 +4,7 @@
   freeze    a step with a part frozen, beside the full step and a hook that masks gradients
   qlora     adapters over weights in nf4, beside the same over weights as stored; with --text
   surgery   depth up-scaling, LLaMA-Pro and vocabulary extension, beside `cp` of what they write
+  tokenize  counting the tokens of a text file, beside the bare batch encoder of its library
 
 Prints the figures of one run side by side; a ratio is ours / peer. Everything is measured in fresh
 processes, ours and the peer's in turn, and the median counts.
@@ -23,7 +24,8 @@ flags.DEFINE_string("model", "", "The folder to measure with; empty: random weig
 flags.DEFINE_float("size_gb", 3.0, "Size of the random weights, in 10^9 bytes.", 0.001)
 flags.DEFINE_string("dir", "", "Where the random weights are written; empty: a temporary folder.")
 flags.DEFINE_integer("runs", 3, "Runs of each; the median counts.", 1)
-flags.DEFINE_string("text", "", "Globs of text, with commas between them.")
+flags.DEFINE_string("text", "", "qlora: globs of text, with commas between; tokenize: a .txt file.")
+flags.DEFINE_string("tokenizer", "", "tokenize: a folder, or a .model or .json file.")
 flags.DEFINE_enum("remat", "none", ["none", "full"], "freeze: what is computed again.")
 flags.DEFINE_enum("against", "transformers", ["transformers", "none"], "import: the peer.")
 
@@ -32,6 +34,7 @@ VERBS = {
     "import": "importing",
     "qlora": "qlora",
     "surgery": "surgery",
+    "tokenize": "tokenize",
 }  # modules
 
 

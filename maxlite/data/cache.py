@@ -67,6 +67,27 @@ class TokenCache:
         return len(self.hashes)
 
 
+def open_cache(path: Path, fingerprint: str) -> TokenCache:
+    """The cache in a folder, which some source was tokenised into.
+
+    Raises:
+      InputError: there is none, a part of it is missing, or a tokenizer of another fingerprint made
+        it.
+    """
+    cache = _open(path)
+    if cache is None:
+        raise InputError(
+            f"{path} is not a whole token cache; name a folder in {default_folder() / 'tokens'}"
+        )
+    made_by = json.loads((path / "meta.json").read_bytes()).get("tokenizer")
+    if made_by != fingerprint:
+        raise InputError(
+            f"{path} was made with another tokenizer, or does not say with which; name the one "
+            "that made it, or use the text itself"
+        )
+    return cache
+
+
 def default_folder() -> Path:
     """Where caches are kept if the config is silent: $MAXLITE_CACHE or ~/.cache/maxlite."""
     return Path(os.environ.get("MAXLITE_CACHE") or "~/.cache/maxlite").expanduser()
@@ -188,6 +209,7 @@ def _make(
         if _stamps(files) != seen:  # then its name, made from the content before, would be a lie
             raise InputError(f"{source.glob!r} changed while it was read; start again")
         meta.update(format=FORMAT, key=path.name, files=[str(file) for file in files])
+        meta.update(tokenizer=tokenizer.fingerprint)
         with (folder / "meta.json").open("w") as file:
             json.dump(meta, file, indent=1)
             file.flush()

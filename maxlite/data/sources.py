@@ -6,6 +6,7 @@ out; apart from line ends in .txt files and a byte order mark at a file's start,
 text is changed.
 """
 
+import contextlib
 import glob
 import gzip
 import hashlib
@@ -68,6 +69,9 @@ def documents(
     field: str = "text",
     txt: str = "line",
     advance: Callable[[int], None] | None = None,
+    skipped: Callable[[int], None] | None = None,
+    start: int = 0,
+    stop: int = 0,
 ) -> Iterator[str]:
     """Yields the documents of one file, in its order.
 
@@ -76,27 +80,42 @@ def documents(
       field: the text field of .jsonl and .parquet files.
       txt: whether a document of a .txt file is a "line" or the whole "file".
       advance: called now and then with the number of the file's bytes read since the last call.
+      skipped: documents that are not valid UTF-8 are left out, and this is called with 1 for each;
+        without it they are refused.
+      start, stop: only the lines that begin in this range of bytes (.txt and .jsonl), or this range
+        of row groups (.parquet); 0 and 0 for the whole file, as compressed ones must be read.
 
     Raises:
       InputError: the file can't be read; the sentence names the line or row.
     """
     advance = advance or (lambda size: None)
     reader = kind(path)
-    try:
+    with readable(path):
         if reader == "parquet":
-            yield from _parquet(path, field, advance)
-        else:
+            yield from _parquet(path, field, advance, skipped, start, stop)
+        elif reader == "txt" and txt == "file":
             with _open(path, advance) as file:
-                if reader == "jsonl":
-                    yield from _jsonl(path, file, field)
-                elif txt == "file":
-                    yield from _whole(path, file)
-                else:
-                    yield from _lines(path, file)
+                yield from _whole(path, file, skipped)
+        else:
+            with Lines(path, advance, skipped, start, stop) as lines:
+                yield from _jsonl(lines, field, skipped) if reader == "jsonl" else _text(lines)
+
+
+@contextlib.contextmanager
+def readable(path: Path) -> Iterator[None]:
+    """Turns what libraries raise at a file that is missing or damaged into our sentence."""
+    try:
+        yield
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise InputError(f"{path} is a damaged gzip file: {error}") from None
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror or error}") from None
+    except Exception as error:
+        # pyarrow is imported only where it is needed.
+        if not type(error).__module__.startswith("pyarrow"):
+            raise
+        first = str(error).partition("\n")[0]
+        raise InputError(f"{path} is not a parquet file that can be read: {first}") from None
 
 
 def content_hash(path: Path) -> str:
@@ -131,93 +150,180 @@ def _open(path: Path, advance: Callable[[int], None]) -> io.BufferedIOBase:
     return gzip.open(file, "rb") if path.name.lower().endswith(".gz") else file
 
 
-def _raw_lines(file: io.BufferedIOBase) -> Iterator[tuple[int, bytes]]:
-    """Numbered lines without their ends; only \\n and \\r\\n end a line."""
-    for number, line in enumerate(file, 1):
-        if number == 1:
-            line = line.removeprefix(_BOM)
-        if line.endswith(b"\r\n"):
-            line = line[:-2]
-        elif line.endswith(b"\n"):
-            line = line[:-1]
-        yield number, line
+class Lines:
+    """The lines of a file, or those that begin in a part of it, as text without their ends.
+
+    Only \\n and \\r\\n end a line.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        advance: Callable[[int], None],
+        skipped: Callable[[int], None] | None = None,
+        start: int = 0,
+        stop: int = 0,
+    ):
+        """See `documents`."""
+        self._path = path
+        self._file = _open(path, advance)
+        self._skipped = skipped
+        self._start, self._stop = start, stop
+        self._number = 0
+
+    def __enter__(self) -> "Lines":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def __iter__(self) -> Iterator[str]:
+        position = 0
+        if self._start:  # a line that begins before belongs to the part before
+            self._file.seek(self._start - 1)
+            position = self._start - 1 + len(self._file.readline())
+        while not self._stop or position < self._stop:
+            line = self._file.readline()
+            if not line:
+                break
+            self._number += 1
+            if not position:
+                line, position = line.removeprefix(_BOM), len(line)
+            else:
+                position += len(line)
+            if line.endswith(b"\r\n"):
+                line = line[:-2]
+            elif line.endswith(b"\n"):
+                line = line[:-1]
+            try:
+                text = line.decode("utf-8")
+            except UnicodeDecodeError as error:
+                if not self._skipped:
+                    raise _invalid(self.where(), line, error) from None
+                self._skipped(1)
+            else:
+                yield text
+
+    def where(self) -> str:
+        """The file and the number of the line at which we are, for messages."""
+        number = self._number
+        if self._start:  # only a bad line needs to know how many are before the part
+            with self._path.open("rb") as file:
+                left = self._start - 1
+                while left and (block := file.read(min(left, 1 << 20))):
+                    number, left = number + block.count(b"\n"), left - len(block)
+            number += 1
+        return f"{self._path}, line {number}"
 
 
-def _decode(path: Path, number: int, data: bytes) -> str:
-    try:
-        return data.decode("utf-8")
-    except UnicodeDecodeError as error:
-        number += data.count(b"\n", 0, error.start)
-        raise InputError(
-            f"{path}, line {number}: not valid UTF-8 (byte 0x{data[error.start]:02x}); convert the "
-            "file to UTF-8 first"
-        ) from None
+def _invalid(where: str, data: bytes, error: UnicodeDecodeError) -> InputError:
+    byte = data[error.start]
+    return InputError(
+        f"{where}: not valid UTF-8 (byte 0x{byte:02x}); convert the file to UTF-8 first"
+    )
 
 
-def _lines(path: Path, file: io.BufferedIOBase) -> Iterator[str]:
-    for number, line in _raw_lines(file):
-        text = _decode(path, number, line)
+def _text(lines: Lines) -> Iterator[str]:
+    for text in lines:
         if text and not text.isspace():
             yield text
 
 
-def _whole(path: Path, file: io.BufferedIOBase) -> Iterator[str]:
-    text = _decode(path, 1, file.read().removeprefix(_BOM))
+def _whole(
+    path: Path, file: io.BufferedIOBase, skipped: Callable[[int], None] | None
+) -> Iterator[str]:
+    data = file.read().removeprefix(_BOM)
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        if not skipped:
+            number = 1 + data.count(b"\n", 0, error.start)
+            raise _invalid(f"{path}, line {number}", data, error) from None
+        skipped(1)
+        return
     if text and not text.isspace():
         yield text
 
 
-def _jsonl(path: Path, file: io.BufferedIOBase, field: str) -> Iterator[str]:
-    for number, line in _raw_lines(file):
-        where = f"{path}, line {number}"
-        decoded = _decode(path, number, line)
-        if not decoded or decoded.isspace():
+def _jsonl(lines: Lines, field: str, skipped: Callable[[int], None] | None) -> Iterator[str]:
+    for value in json_field(lines, field):
+        yield from _checked(lines.where, field, value, skipped)
+
+
+def json_field(lines: Lines, field: str) -> Iterator[Any]:
+    """One field of the JSON object on each line.
+
+    Raises:
+      InputError: a line is no JSON object, or has no such field.
+    """
+    for line in lines:
+        if not line or line.isspace():
             continue
         try:
-            record = json.loads(decoded)
+            record = json.loads(line)
         except (ValueError, RecursionError) as error:
-            raise InputError(f"{where}: not a JSON object on one line ({error})") from None
+            raise InputError(f"{lines.where()}: not a JSON object on one line ({error})") from None
         if not isinstance(record, dict):
-            raise InputError(f"{where}: expected a JSON object, found {type(record).__name__}")
+            kind_ = type(record).__name__
+            raise InputError(f"{lines.where()}: expected a JSON object, found {kind_}")
         if field not in record:
             keys = ", ".join(map(repr, list(record)[:8])) or "nothing"
-            raise InputError(f"{where}: no field {field!r} (it has {keys}); set the source's field")
-        yield from _checked(where, field, record[field])
+            raise InputError(
+                f"{lines.where()}: no field {field!r} (it has {keys}); set the source's field"
+            )
+        yield record[field]
 
 
-def _parquet(path: Path, field: str, advance: Callable[[int], None]) -> Iterator[str]:
-    import pyarrow
+def _parquet(
+    path: Path,
+    field: str,
+    advance: Callable[[int], None],
+    skipped: Callable[[int], None] | None,
+    start: int,
+    stop: int,
+) -> Iterator[str]:
     import pyarrow.parquet
 
-    try:
-        with pyarrow.parquet.ParquetFile(path) as file:
-            names = file.schema_arrow.names
-            if field not in names:
-                has = ", ".join(map(repr, names[:8]))
-                raise InputError(
-                    f"{path}: no column {field!r} (it has {has}); set the source's field"
-                )
-            size, rows, row = path.stat().st_size, max(file.metadata.num_rows, 1), 0
-            for batch in file.iter_batches(batch_size=1024, columns=[field]):
-                for value in batch.column(0):
-                    row += 1
-                    try:
-                        text = value.as_py()
-                    except UnicodeDecodeError:
-                        raise InputError(f"{path}, row {row}: not valid UTF-8") from None
-                    yield from _checked(f"{path}, row {row}", field, text)
-                advance(size * batch.num_rows // rows)
-    except pyarrow.ArrowException as error:
-        first = str(error).partition("\n")[0]
-        raise InputError(f"{path} is not a parquet file that can be read: {first}") from None
+    with pyarrow.parquet.ParquetFile(path) as file:
+        names = file.schema_arrow.names
+        if field not in names:
+            has = ", ".join(map(repr, names[:8]))
+            raise InputError(f"{path}: no column {field!r} (it has {has}); set the source's field")
+        about = file.metadata
+        size, rows = path.stat().st_size, max(about.num_rows, 1)
+        groups = range(start, stop or about.num_row_groups)
+        row = sum(about.row_group(i).num_rows for i in range(start))
+
+        def where() -> str:
+            return f"{path}, row {row}"
+
+        for batch in file.iter_batches(batch_size=1024, row_groups=groups, columns=[field]):
+            for value in batch.column(0):
+                row += 1
+                try:
+                    text = value.as_py()
+                except UnicodeDecodeError:
+                    if not skipped:
+                        raise InputError(f"{where()}: not valid UTF-8") from None
+                    skipped(1)
+                else:
+                    yield from _checked(where, field, text, skipped)
+            advance(size * batch.num_rows // rows)
 
 
-def _checked(where: str, field: str, text: Any) -> Iterator[str]:
+def _checked(
+    where: Callable[[], str], field: str, text: Any, skipped: Callable[[int], None] | None
+) -> Iterator[str]:
     if not isinstance(text, str):
-        raise InputError(f"{where}: {field!r} is not text but {type(text).__name__}")
+        raise InputError(f"{where()}: {field!r} is not text but {type(text).__name__}")
     try:
         text.encode("utf-8")
     except UnicodeEncodeError:  # JSON can write half of a surrogate pair, which is no character
-        raise InputError(f"{where}: {field!r} holds a lone surrogate, which is not text") from None
+        if not skipped:
+            raise InputError(
+                f"{where()}: {field!r} holds a lone surrogate, which is not text"
+            ) from None
+        skipped(1)
+        return
     if text and not text.isspace():
         yield text
