@@ -21,6 +21,7 @@ CONFIG, SPECIAL_MAP, ADDED = "tokenizer_config.json", "special_tokens_map.json",
 # What still holds when the vocabulary changes; vocab.json, merges.txt and the like would not.
 _CARRIED = (CONFIG, SPECIAL_MAP, ADDED, "chat_template*")
 _OURS = (SPECIAL_MAP, ADDED, "tokenizer*", "chat_template*", "vocab.json", "merges.txt")
+_MADE = ("kept_ids.txt",)  # by the tool that makes tokenizers smaller
 
 
 def carried(files: Files) -> dict[str, Path | bytes]:
@@ -136,7 +137,7 @@ def check_folder(target: Path, overwrite: bool = False) -> None:
     if not overwrite:
         raise InputError(f"{target} exists already: choose another name, or pass --overwrite")
     names = [path.name for path in target.iterdir()] if target.is_dir() else [target.name]
-    if not target.is_dir() or not all(any(fnmatch(n, p) for p in _OURS) for n in names):
+    if not target.is_dir() or not all(any(fnmatch(n, p) for p in (*_OURS, *_MADE)) for n in names):
         raise InputError(
             f"{target} is more than a tokenizer, so it is not overwritten: choose another name"
         )
