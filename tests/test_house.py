@@ -38,7 +38,7 @@ ROOMS: dict[str, set[str]] = {
     "generate": {"state", "data"},
     "training": {"corpus", "importance", "score", "evaluate", "generate"},
     "plan": {"training", "flags"},
-    "report": {"training"},
+    "report": {"training", "page"},
     "recipe": {"plan", "report", "flags"},
     "train": {"training", "flags", "distributed"},
 }
@@ -58,6 +58,7 @@ WITHOUT_JAX = (
     "flags",
 )
 WITHOUT_JAX += tuple(f"data.{m}" for m in ("order", "packing", "cache", "sources", "parts"))
+WITHOUT_JAX += tuple(f"report.{m}" for m in ("tokenizer", "tokenizer_pieces"))
 WITHOUT_JAX += tuple(f"state.{m}" for m in ("host", "init"))
 HEAVY = ("jax", "flax", "grain", "transformers", "torch", "tensorflow")
 

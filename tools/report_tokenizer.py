@@ -23,11 +23,11 @@ from maxlite.data.sources import documents, expand
 from maxlite.errors import InputError
 from maxlite.hf import config_json, json_values
 from maxlite.parameters import EMBEDDING, HEAD, shapes
+from maxlite.report.tokenizer import page
 from maxlite.tokenizer.definition import open_definition
 from maxlite.tokenizer.reporting import Model, report
 from maxlite.tokenizer.usage import Subject, Text
 from tools import cli
-from tools.tokenizer_page import page
 
 FLAGS = flags.FLAGS
 _OWN = "tokenizer"  # files of this name are known by their folder's

@@ -22,8 +22,8 @@ from maxlite.page import (
     tag,
 )
 from maxlite.page.markup import join
-from tools import tokenizer_pieces
-from tools.tokenizer_pieces import Told, number, percent
+from maxlite.report import tokenizer_pieces
+from maxlite.report.tokenizer_pieces import Told, number, percent
 
 _FILES = 60  # so many are shown without unfolding
 _PER = ("character", "word", "byte")
