@@ -21,7 +21,7 @@ CONFIG, SPECIAL_MAP, ADDED = "tokenizer_config.json", "special_tokens_map.json",
 # What still holds when the vocabulary changes; vocab.json, merges.txt and the like would not.
 _CARRIED = (CONFIG, SPECIAL_MAP, ADDED, "chat_template*")
 _OURS = (SPECIAL_MAP, ADDED, "tokenizer*", "chat_template*", "vocab.json", "merges.txt")
-_MADE = ("kept_ids.txt",)  # by the tool that makes tokenizers smaller
+_MADE = ("kept_ids.txt", "refine.json", "counts.json")  # by tools, beside what they are about
 
 
 def carried(files: Files) -> dict[str, Path | bytes]:
