@@ -35,6 +35,7 @@ TEST = [
     "mypy>=2.4",
     "peft>=0.21",
     "pytest>=9",
+    "pytest-xdist>=3.8",
     "qwix>=0.1.8",
     "ruff>=0.17",
     "torch==2.13.0",  # a peer to compare with; nothing in maxlite imports it

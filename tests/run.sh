@@ -23,5 +23,6 @@ if [ $# -eq 0 ]; then
   "$bin/ruff" format --check --quiet . || fail "files above are not formatted; run $bin/ruff format ."
   "$bin/ruff" check --quiet .
   "$bin/mypy" maxlite
+  set -- -n auto --maxprocesses 4 --dist loadfile  # a file's fixtures are made once
 fi
 "$bin/python" -m pytest "$@"
