@@ -14,6 +14,7 @@ import threading
 import traceback
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Protocol
@@ -210,6 +211,8 @@ def _in_processes(
 ) -> Generator[tuple[np.ndarray, FileCounts], None, None]:
     """What `count_part` gives for each part, as they come; each process has one at a time."""
     context = multiprocessing.get_context("spawn")
+    # Started along with the first process, it would lift the mask that keeps Ctrl-C from that.
+    resource_tracker.ensure_running()
     todo = iter(parts)
     busy: dict[Connection, Part] = {}
     started = []

@@ -161,6 +161,22 @@ def test_dropout_leaves_out_a_share_and_keeps_the_mean(adapted, tokens):
     assert float(jnp.mean(error < 3)) > 0.99
 
 
+def test_every_layer_draws_its_own(adapted, tokens, monkeypatch):
+    arch, params = adapted(targets="up_proj", dropout=0.5)
+    seen = set()
+
+    def told(self, x, key):
+        if self.module.endswith("up_proj"):
+            jax.debug.callback(lambda u: seen.add(float(u)), jax.random.uniform(key))
+        return x
+
+    monkeypatch.setattr(Dropout, "__call__", told)
+    hidden = llama.bind(arch, params, {})(tokens(arch), key=jax.random.key(0))
+    jax.block_until_ready(hidden)
+    jax.effects_barrier()
+    assert len(seen) == arch.num_hidden_layers == 3
+
+
 def test_dropout_differs_by_layer_and_module_and_is_off_without_a_key(adapted, tokens, tiny):
     arch, params = adapted(dropout=0.5)
     model, ids = llama.bind(arch, params, {}), tokens(arch)

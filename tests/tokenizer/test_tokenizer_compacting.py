@@ -92,6 +92,20 @@ def test_whatever_was_counted(form, data, bases):
         assert not found.unknown
 
 
+@pytest.mark.parametrize("form", ["model", "json"])
+def test_what_a_piece_was_counted_falls_onto_its_parts(form, bases):
+    """The last to stay is a letter that is frequent only once the piece it began is gone."""
+    base = bases[form]
+    singles = [t for t in base.ids if len(t) == 1 and t.isascii() and t.isalpha()]
+    pair = next(t for t in base.ids if len(t) == 2 and set(t) <= set(singles) and t[0] != t[1])
+    other = next(t for t in singles if t not in pair)
+    numbers = np.zeros(len(base.pieces), np.int64)
+    for text, count in ((pair, 20), (pair[0], 10), (other, 25)):
+        numbers[base.ids[text]] = count
+    ids = closed_ids(base, counted(base, numbers), len(always(base)) + 1)
+    assert {base.pieces[i].text for i in set(ids.tolist()) - always(base)} == {pair[0]}
+
+
 @pytest.mark.parametrize("form", FORMS)
 def test_what_it_costs(form, bases, tiny_text):
     """The figures of both ways, against the text itself."""

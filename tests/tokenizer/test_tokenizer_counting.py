@@ -219,6 +219,12 @@ def alive(pid: int) -> bool:
         return False
 
 
+def blocked(pid: int) -> int:
+    """The signals that a process blocks, as bits."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(int(line.split()[1], 16) for line in lines if line.startswith("SigBlk"))
+
+
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_processes_end_with_their_parent(number, tiny_tokenizer, tmp_path):
     program = tmp_path / "endless.py"
@@ -237,6 +243,8 @@ def test_processes_end_with_their_parent(number, tiny_tokenizer, tmp_path):
         while len(started := [int(file.name) for file in pids.iterdir()]) < 2:
             assert time.monotonic() < until and process.poll() is None
             time.sleep(0.02)
+        if sys.platform == "linux":  # none of them hears Ctrl-C, or it would be told twice
+            assert all(blocked(pid) & 1 << (signal.SIGINT - 1) for pid in started)
         if number == signal.SIGINT:  # as a terminal sends it
             os.killpg(process.pid, number)
         else:
