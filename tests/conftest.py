@@ -28,9 +28,9 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 # A job in the background ignores Ctrl-C, and so would every program that a test starts.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
-if "MAXLITE_CACHE" not in os.environ:
-    _CACHE = tempfile.TemporaryDirectory(prefix="maxlite-tests-")
-    os.environ["MAXLITE_CACHE"] = _CACHE.name
+# Tests look at what is in the cache, so each process of several has its own.
+_CACHE = tempfile.TemporaryDirectory(prefix="tests-", dir=os.environ.get("MAXLITE_CACHE"))
+os.environ["MAXLITE_CACHE"] = _CACHE.name
 
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
