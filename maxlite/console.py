@@ -4,6 +4,7 @@ import contextlib
 import logging
 import os
 import sys
+import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import NoReturn
@@ -86,6 +87,27 @@ def bytes_bar(what: str) -> Iterator[Callable[[int, int], None]]:
             bar.update(done - bar.n)
 
         yield progress
+
+
+@contextlib.contextmanager
+def clock(what: str) -> Iterator[None]:
+    """Shows how long something takes that tells nothing of itself."""
+    from tqdm import tqdm
+
+    with tqdm(desc=what, delay=1, bar_format="{desc}: {elapsed}") as bar:
+        done = threading.Event()
+
+        def tick() -> None:
+            while not done.wait(1):
+                bar.update()
+
+        thread = threading.Thread(target=tick, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            done.set()
+            thread.join()
 
 
 def human(count: float, unit: str = "") -> str:

@@ -31,6 +31,7 @@ def adapter(tmp_path):
                 ("mlp.down_proj", 32, 48),
             ):
                 shapes |= settings.shapes(f"model.layers.{layer}.{module}", rows, columns)
+        shapes |= settings.shapes("model.embed_tokens", 400, 32)
         shapes |= dict.fromkeys(tables, (400, 32))
         values = {name: rng.standard_normal(s).astype(np.float32) for name, s in shapes.items()}
         specs = {name: (np.float32, shape) for name, shape in shapes.items()}
@@ -209,6 +210,9 @@ def test_what_is_no_adapter_is_refused(tiny_folder, adapter, tmp_path):
     tied = tiny_folder("tied", tie_word_embeddings=True)
     tables = adapter("tables", tables=["model.embed_tokens.weight"])
     assert "input table of a tied model" in merge(tied, tmp_path / "out", tables).sentence
+    with pytest.raises(InputError, match="changes the input table of a tied model"):
+        lora = adapter("beside", targets="q_proj,embed_tokens")
+        init.apply(open_folder(tied), [MergeLora(str(lora))])
     (tables / WEIGHTS).unlink()
     assert "has no adapter_model.safetensors" in merge(folder, tmp_path / "out", tables).sentence
     assert "--adapter must be given" in call("tools.merge_lora", f"--model={folder}").sentence

@@ -19,19 +19,15 @@ After each round the work is saved in OUT.work; the same command goes on there. 
 tokenizer, refine.json (rounds, settings, what was banned) and counts.json (of count_tokens).
 """
 
-import contextlib
 import json
-import threading
-from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from absl import flags
-from tqdm import tqdm
 
 from maxlite.config import Source
-from maxlite.console import bytes_bar, human, say
+from maxlite.console import bytes_bar, clock, human, say
 from maxlite.data.parts import text_parts
 from maxlite.data.sources import documents, expand
 from maxlite.errors import InputError
@@ -54,6 +50,7 @@ from maxlite.tokenizer.refining import (
 )
 from maxlite.tokenizer.resuming import Work
 from maxlite.tokenizer.sampling import Sample, sample
+from maxlite.tokenizer.selection import read_list
 from maxlite.tokenizer.training import train
 from maxlite.tokenizer.traits import kind_of
 from tools import cli
@@ -141,19 +138,7 @@ def _rules() -> Rules:
 
 def _list(name: str) -> tuple[str, ...]:
     """The lines of a file, each once."""
-    if not name:
-        return ()
-    path = Path(name).expanduser()
-    try:
-        lines = path.read_text("utf-8-sig").split("\n")
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path} is not valid UTF-8 (at byte {error.start})") from None
-    pieces = tuple(dict.fromkeys(line.rstrip("\r") for line in lines if line.strip()))
-    if not pieces:
-        raise InputError(f"{path} lists no pieces; write one a line")
-    return pieces
+    return read_list(Path(name).expanduser()) if name else ()
 
 
 def _method(base: Definition) -> tuple[str, Definition | None]:
@@ -232,7 +217,7 @@ def _candidates(
 ) -> Growth:
     if other is None:
         chosen = _sample(files, size)
-        with _clock("training"):
+        with clock("training"):
             if method == "continued_bpe":
                 return _learned(base, rules, chosen)
             other = train(chosen.texts, int(FLAGS.candidates), kind_of(base), base)
@@ -272,25 +257,6 @@ def _learned(base: Definition, rules: Rules, chosen: Sample) -> Growth:
     )
     merges = None if learned.merges is None else tuple(learned.merges)
     return Growth(tuple(learned.pieces), merges)
-
-
-@contextlib.contextmanager
-def _clock(what: str) -> Iterator[None]:
-    """Shows how long something takes that tells nothing of itself."""
-    with tqdm(desc=what, delay=1, bar_format="{desc}: {elapsed}") as bar:
-        done = threading.Event()
-
-        def tick() -> None:
-            while not done.wait(1):
-                bar.update()
-
-        thread = threading.Thread(target=tick, daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            done.set()
-            thread.join()
 
 
 # --- what came of it -------------------------------------------------------------------------

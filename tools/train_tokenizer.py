@@ -6,17 +6,14 @@ With a base the new one treats digits, bytes, spaces and normalization as that d
 cuts words alike), so that its pieces can be compared with the base's and added to them.
 """
 
-import contextlib
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from absl import flags
-from tqdm import tqdm
 
 from maxlite.config import Source
-from maxlite.console import bytes_bar, say
+from maxlite.console import bytes_bar, clock, say
 from maxlite.data.sources import documents, expand
 from maxlite.errors import InputError
 from maxlite.tokenizer.agreement import compare
@@ -73,7 +70,7 @@ def main():
     told = f"{chosen.size / MB:,.1f} of {chosen.bytes / MB:,.1f} MB"
     say(f"learning from {told} ({len(chosen.texts):,} of {chosen.documents:,} documents)")
     start = time.monotonic()
-    with _clock("train"):
+    with clock("train"):
         trained = train(chosen.texts, FLAGS.size, kind, base, FLAGS.coverage)
     seconds = time.monotonic() - start
     write_definition(trained, out, FLAGS.overwrite)
@@ -113,25 +110,6 @@ def _read(files: list[Path], size: int, progress) -> Iterator[str]:
 
     for path in files:
         yield from documents(path, FLAGS.field, advance=advance)
-
-
-@contextlib.contextmanager
-def _clock(what: str) -> Iterator[None]:
-    """Shows how long something takes that tells nothing of itself."""
-    with tqdm(desc=what, delay=1, bar_format="{desc}: {elapsed}") as bar:
-        done = threading.Event()
-
-        def tick() -> None:
-            while not done.wait(1):
-                bar.update()
-
-        thread = threading.Thread(target=tick, daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            done.set()
-            thread.join()
 
 
 if __name__ == "__main__":

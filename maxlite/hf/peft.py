@@ -160,9 +160,10 @@ def check_fits(adapter: Adapter, arch: Architecture) -> None:
                 f"{adapter.path} does not fit the model: it has {list(rows.shape)} for"
                 f" {len(ids)} rows of {name} up to {max(ids, default=0)}, which is {list(shape)}"
             )
-    if names.EMBEDDING in adapter.tables and arch.tie_word_embeddings:
+    module = names.EMBEDDING.removesuffix("weight")
+    if arch.tie_word_embeddings and any(name.startswith(module) for name in found):
         raise InputError(
-            f"{adapter.path} replaces the input table of a tied model, and the output table with"
+            f"{adapter.path} changes the input table of a tied model, and the output table with"
             " it only where PEFT was told so: untie the model and train both"
         )
 

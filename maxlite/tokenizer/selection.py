@@ -40,7 +40,8 @@ def selection(text: str) -> Keep:
             raise InputError(f"{what!r} is not a regular expression: {error}") from None
         return lambda piece: pattern.search(piece) is not None
     if kind == "list" and what:
-        return _listed(Path(what).expanduser()).__contains__
+        listed = read_list(Path(what).expanduser())
+        return frozenset(line.replace(SPACE, " ") for line in listed).__contains__
     raise InputError(f"{text!r} does not select pieces; write {HOW}")
 
 
@@ -62,14 +63,19 @@ def _scripts(names: list[str]) -> Keep:
     return lambda piece: pattern.fullmatch(piece) is not None
 
 
-def _listed(path: Path) -> frozenset[str]:
+def read_list(path: Path) -> tuple[str, ...]:
+    """The lines of a UTF-8 file that lists pieces, each once; those of white space left out.
+
+    Raises:
+      InputError: it cannot be read, or lists nothing.
+    """
     try:
         lines = path.read_text("utf-8-sig").split("\n")
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}") from None
     except UnicodeDecodeError as error:
         raise InputError(f"{path} is not valid UTF-8 (at byte {error.start})") from None
-    pieces = frozenset(line.rstrip("\r").replace(SPACE, " ") for line in lines) - {""}
+    pieces = tuple(dict.fromkeys(line.rstrip("\r") for line in lines if line.strip()))
     if not pieces:
         raise InputError(f"{path} lists no pieces; write one a line")
     return pieces
