@@ -1,0 +1,1 @@
+"""Corpus: raw text cleaned, freed of duplicates, selected and paired, as a config lists it."""
