@@ -204,7 +204,7 @@ def keys(cls: type = Config, prefix: str = "") -> dict[str, Any]:
     return found
 
 
-def get(config: Config, key: str) -> Any:
+def get(config: Any, key: str) -> Any:
     """The value at a dotted key."""
     value: Any = config
     for part in key.split("."):
@@ -212,7 +212,7 @@ def get(config: Config, key: str) -> Any:
     return value
 
 
-def put(config: Config, key: str, value: Any) -> None:
+def put(config: Any, key: str, value: Any) -> None:
     """Sets the value at a dotted key."""
     *parents, last = key.split(".")
     target: Any = config
@@ -242,7 +242,7 @@ def _source(value: Any, key: str) -> Source:
 def _typed(value: Any, kind: Any, key: str) -> Any:
     if kind is float and type(value) is int:
         value = float(value)
-    if isinstance(kind, type) and type(value) is not kind:
+    if isinstance(kind, type) and kind is not Any and type(value) is not kind:
         raise InputError(
             f"config key '{key}' must be {kind.__name__}, not {type(value).__name__} {value!r}"
         )
@@ -251,22 +251,23 @@ def _typed(value: Any, kind: Any, key: str) -> Any:
     return value
 
 
-def nearest(key: str) -> str:
+def nearest(key: str, cls: type = Config) -> str:
     """For messages: the key that was probably meant, or all of them."""
-    known = list(keys())
+    known = list(keys(cls))
     same = [k for k in known if k.split(".")[-1] == key.split(".")[-1]]
     near = same or difflib.get_close_matches(key, known, 1, 0.5)
     return f"did you mean '{near[0]}'?" if near else f"the keys are: {', '.join(known)}"
 
 
-def _check_names(value: Any, prefix: str = "") -> None:
+def _check_names(value: Any, prefix: str = "", cls: type = Config) -> None:
     """Refuses attributes that a config file gave to a dataclass that has no such field."""
     known = {f.name for f in dataclasses.fields(value)}
     for name, inner in vars(value).items():
         if name not in known:
-            raise InputError(f"there is no config key '{prefix}{name}'; {nearest(prefix + name)}")
+            near = nearest(prefix + name, cls)
+            raise InputError(f"there is no config key '{prefix}{name}'; {near}")
         if dataclasses.is_dataclass(inner):
-            _check_names(inner, f"{prefix}{name}.")
+            _check_names(inner, f"{prefix}{name}.", cls)
 
 
 def resolve(config: Any) -> Config:
@@ -285,12 +286,7 @@ def resolve(config: Any) -> Config:
         raise InputError(
             f"get_config() must return a maxlite.config.Config, not {type(config).__name__}"
         )
-    for f in dataclasses.fields(Config):
-        kind = typing.get_type_hints(Config)[f.name]
-        nested = isinstance(kind, type) and dataclasses.is_dataclass(kind)
-        if nested and not isinstance(getattr(config, f.name), kind):
-            raise InputError(f"config key '{f.name}' must be a {kind.__name__}(...)")
-    _check_names(config)
+    _check_nested(config)
     for key, kind in keys().items():
         value = get(config, key)
         if kind == tuple[Source, ...]:
@@ -321,27 +317,53 @@ def resolve(config: Any) -> Config:
     return config
 
 
+def _check_nested(config: Any) -> None:
+    """Refuses a part of a config that is something else, or has a field that it has not."""
+    cls = type(config)
+    for name, kind in typing.get_type_hints(cls).items():
+        nested = isinstance(kind, type) and dataclasses.is_dataclass(kind)
+        if nested and not isinstance(getattr(config, name), kind):
+            raise InputError(f"config key '{name}' must be a {kind.__name__}(...)")
+    _check_names(config, cls=cls)
+
+
+def check_types(config: Any) -> None:
+    """Checks the names and types in a config that is another dataclass than `Config`.
+
+    Raises:
+      InputError: there is no key of a name, or a value is of another type.
+    """
+    _check_nested(config)
+    for key, kind in keys(type(config)).items():
+        put(config, key, _typed(get(config, key), typing.get_origin(kind) or kind, key))
+
+
 def _check_transform(transform: Any, i: int) -> None:
     if not isinstance(transform, Transform):
         raise InputError(
             f"config key 'init' holds {transform!r}, which is no transform: write them like"
             " Untie(), from maxlite.transforms"
         )
-    _check_fields(transform, f"init[{i}]")
+    check_fields(transform, f"init[{i}]")
 
 
 def _rule(rule: Rule, i: int) -> Rule:
-    _check_fields(rule, f"train[{i}]")
+    check_fields(rule, f"train[{i}]")
     return rule
 
 
-def _check_fields(value: Any, where: str) -> None:
-    """Checks the types of a dataclass that a config file made."""
-    known = {f.name: f.type for f in dataclasses.fields(value)}
+def check_fields(value: Any, where: str) -> None:
+    """Checks the types of a dataclass that a config file made, such as a transform.
+
+    Raises:
+      InputError: one is of another type, or there is no such field.
+    """
+    known = typing.get_type_hints(type(value))
     for name, given in vars(value).items():
         if name not in known:
             raise InputError(f"config key '{where}': {type(value).__name__} has no '{name}'")
-        setattr(value, name, _typed(given, known[name], f"{where}.{name}"))
+        kind = typing.get_origin(known[name]) or known[name]
+        setattr(value, name, _typed(given, kind, f"{where}.{name}"))
 
 
 def _check_together(config: Config) -> None:

@@ -1,14 +1,15 @@
 """The command line: `--config=FILE` and `--config.key.sub=value`, in sentences when it is wrong."""
 
+import dataclasses
 import difflib
 import inspect
 import re
 import sys
 import traceback
 import typing
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from absl import flags
 from ml_collections import config_flags
@@ -17,6 +18,9 @@ from maxlite import config as config_lib
 from maxlite.config import Architecture, Config, Source
 from maxlite.errors import InputError
 
+T = TypeVar("T")
+
+_START = {"Config": "configs/continue.py", "Cleaning": "configs/corpus/korean.py"}
 _HERE = Path(__file__).resolve().parent.parent
 
 
@@ -69,10 +73,21 @@ def _split(argv: Sequence[str]) -> tuple[str, dict[str, str], list[str]]:
 
 
 def parse(argv: Sequence[str]) -> tuple[Config, list[str]]:
+    """`parse_as` for the config of a run."""
+    resolved, rest, overrides = _parsed(argv, Config, config_lib.resolve)
+    if any(key.startswith("architecture.") for key in overrides):
+        given = sys.modules["config_config"].get_config().architecture
+        _derive_again(resolved.architecture, given, overrides)
+    return resolved, rest
+
+
+def parse_as(argv: Sequence[str], cls: type[T], resolve: Callable[[Any], T]) -> tuple[T, list[str]]:
     """Reads the config that a command line names, with its overrides, and checks it.
 
     Args:
       argv: the arguments after the program's name.
+      cls: the dataclass that the file's `get_config()` returns.
+      resolve: checks and returns it.
 
     Returns:
       The resolved config, and the arguments that are not about it.
@@ -80,23 +95,28 @@ def parse(argv: Sequence[str]) -> tuple[Config, list[str]]:
     Raises:
       InputError: no or a broken config file, an unknown key, or a value that does not fit.
     """
+    resolved, rest, _ = _parsed(argv, cls, resolve)
+    return resolved, rest
+
+
+def _parsed(
+    argv: Sequence[str], cls: type[T], resolve: Callable[[Any], T]
+) -> tuple[T, list[str], dict[str, str]]:
     name, overrides, rest = _split(argv)
     if not name and not overrides:
-        raise InputError(
-            "no --config=FILE was given; configs/continue.py is a good one to start from"
-        )
+        raise InputError(f"no --config=FILE was given; {_START[cls.__name__]} is one to start from")
     path = find_config(name)
     if ":" in str(path):  # the flag reader takes what follows it for an argument
         raise InputError(f"the path of the config file '{path}' has a ':'; rename it")
-    known = config_lib.keys()
+    known = config_lib.keys(cls)
     plain: list[str] = []
     sources: dict[str, tuple[Source, ...]] = {}
     for key, value in overrides.items():
         if key not in known:
-            raise InputError(f"there is no config key '{key}'; {config_lib.nearest(key)}")
+            raise InputError(f"there is no config key '{key}'; {config_lib.nearest(key, cls)}")
         if known[key] == tuple[Source, ...]:
             sources[key] = (Source(glob=value),) if value else ()
-        elif typing.get_origin(known[key]) is tuple:
+        elif typing.get_origin(known[key]) is tuple or known[key] is Any:
             raise InputError(f"config key '{key}' is set in a config file, not on the command line")
         else:
             plain.append(f"--config.{key}={_checked(key, known[key], value)}")
@@ -111,14 +131,10 @@ def parse(argv: Sequence[str]) -> tuple[Config, list[str]]:
         raise InputError(_why(path, e)) from e
     except Exception as e:  # the file is the user's code and may raise anything
         raise InputError(_why(path, e)) from e
-    if isinstance(config, Config):
+    if isinstance(config, cls):
         for key, several in sources.items():
             config_lib.put(config, key, several)
-    resolved = config_lib.resolve(config)
-    if any(key.startswith("architecture.") for key in overrides):
-        given = sys.modules["config_config"].get_config().architecture
-        _derive_again(resolved.architecture, given, overrides)
-    return resolved, rest
+    return resolve(config), rest, overrides
 
 
 def parse_several(argv: Sequence[str]) -> tuple[dict[str, Config], list[str]]:
@@ -171,24 +187,25 @@ def _checked(key: str, kind: Any, value: str) -> str:
     return value
 
 
-def describe() -> str:
-    """Every config key with its default and what the config module says about it."""
+def describe(cls: type = Config) -> str:
+    """Every config key with its default and what the config's source says about it."""
     lines = []
-    defaults = Config()
-    comments = {}
-    for cls, prefix in (
-        (Config, ""),
-        (config_lib.Architecture, "architecture."),
-        (config_lib.Data, "data."),
-        (config_lib.Optimizer, "optimizer."),
-        (config_lib.Checkpoint, "checkpoint."),
-        (config_lib.Eval, "eval."),
-        (config_lib.Log, "log."),
-    ):
-        for match in re.finditer(r"^    (\w+): .*?  # (.*)$", inspect.getsource(cls), re.MULTILINE):
+    defaults = cls()
+    comments: dict[str, str] = {}
+    for inner, prefix in _classes(cls, ""):
+        source = inspect.getsource(inner)
+        for match in re.finditer(r"^    (\w+): .*?  # (.*)$", source, re.MULTILINE):
             comments[prefix + match[1]] = match[2]
-    for key, kind in config_lib.keys().items():
-        kind_name = kind.__name__ if isinstance(kind, type) else "tuple"
+    for key, kind in config_lib.keys(cls).items():
+        kind_name = kind.__name__ if isinstance(kind, type) and kind is not Any else "tuple"
         value = config_lib.get(defaults, key)
         lines.append(f"  {key:<44} {kind_name:<6} {value!r:<12} {comments.get(key, '')}".rstrip())
     return "\n".join(lines)
+
+
+def _classes(cls: type, prefix: str) -> Iterator[tuple[type, str]]:
+    """A dataclass and those in it, with what the keys of each begin with."""
+    yield cls, prefix
+    for name, kind in typing.get_type_hints(cls).items():
+        if isinstance(kind, type) and dataclasses.is_dataclass(kind):
+            yield from _classes(kind, f"{prefix}{name}.")

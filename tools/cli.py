@@ -21,11 +21,20 @@ flags.DEFINE_bool("overwrite", False, "Replace what is there already, once the n
 flags.DEFINE_bool("dry_run", False, "Check everything and say what would be done; write nothing.")
 
 
-def run(main: Callable[[], Any]) -> None:
+def run(
+    main: Callable[..., Any],
+    parse: Callable[[Sequence[str]], tuple[Any, list[str]]] | None = None,
+    describe: Callable[[], str] = str,
+) -> None:
     """Parses the command line and runs a tool; bad input ends it with one sentence and status 1.
 
     SIGTERM ends it with status 143, as Ctrl-C does with 130, and nothing half-written stays. What
     `main` returns, if anything, is the figures that --json asks for.
+
+    Args:
+      main: the tool; it is given the config if there is a `parse`.
+      parse: takes what is about a config out of the arguments, as `maxlite.flags.parse` does.
+      describe: tells of the config's keys, for --help.
     """
     program = sys.modules["__main__"]
     for name in FLAGS:  # --help tells of the flags that a tool shares with others, too
@@ -34,8 +43,12 @@ def run(main: Callable[[], Any]) -> None:
 
     def guarded(arguments: Sequence[str]) -> None:
         if {"--help", "-h", "-help", "--helpfull"} & set(arguments):
-            print(f"{program.__doc__}\n{FLAGS.main_module_help()}")
+            print(f"{program.__doc__}\n{FLAGS.main_module_help()}\n{describe()}".rstrip())
             return
+        given = []
+        if parse:
+            config, arguments = parse(arguments)
+            given = [config]
         try:
             rest = FLAGS(["tool", *arguments])[1:]
         except flags.Error as e:
@@ -47,7 +60,7 @@ def run(main: Callable[[], Any]) -> None:
             raise InputError(f"--json={FLAGS.json} lies in a folder that does not exist")
         if target and target.exists() and not (FLAGS.overwrite and target.is_file()):
             raise InputError(f"{target} exists; choose another --json, or give --overwrite")
-        figures = main()
+        figures = main(*given)
         if target and figures is not None:
             write(target, json.dumps(figures, indent=2, ensure_ascii=False) + "\n")
 

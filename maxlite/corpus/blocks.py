@@ -1,0 +1,279 @@
+"""What datatrove's executors run: blocks that read, take steps, and write.
+
+A task (`rank`) of a pass is one shard of the corpus. Each block counts what goes through it; the
+executor keeps the counts of each task that is done, so a pass can be stopped and gone on with.
+"""
+
+import json
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import zstandard
+from datatrove.data import Document
+from datatrove.pipeline.base import PipelineStep
+from datatrove.pipeline.writers.jsonl import JsonlWriter
+
+from maxlite.corpus import arrays
+from maxlite.corpus.step import Corpuswide, Result, Step
+from maxlite.errors import InputError
+from maxlite.tokenizer.counting import Part
+
+_BATCH, _BATCH_CHARS = 1000, 1 << 20
+SHARD = "{:05d}.jsonl.zst"  # as Write names them
+
+
+def advance(size: int) -> None:
+    """Tells this process's `progress` how much more was read."""
+    if progress:
+        progress(size)
+
+
+progress: Callable[[int], None] | None = None  # set in each process by what runs it
+
+
+class Block(PipelineStep):
+    """Counts documents and bytes in and out, and the seconds of its own work."""
+
+    type = "maxlite"
+
+    def __init__(self, name: str):
+        super().__init__()
+        self.name = name
+
+    def count(self, label: str, value: float) -> None:
+        if value:
+            self.stat_update(label, value=value, unit="batch")
+
+
+class Read(Block):
+    """Reads the parts of a corpus, one a task."""
+
+    def __init__(self, parts: Sequence[Part], stamps: Sequence[tuple[int, int]]):
+        super().__init__("read")
+        self.parts, self.stamps = parts, stamps
+
+    def run(self, data: Any, rank: int = 0, world_size: int = 1) -> Iterator[Document]:
+        part, invalid = self.parts[rank], 0
+        left = part.size
+        if stamp(part) != tuple(self.stamps[rank]):
+            raise InputError(f"{part.name} has changed since the cleaning began; begin it anew")
+
+        def skipped(number: int) -> None:
+            nonlocal invalid
+            invalid += number
+
+        def moved(size: int) -> None:  # readers read ahead
+            nonlocal left
+            size = min(size, left)
+            left -= size
+            advance(size)
+
+        start = getattr(part, "start", 0)
+        for batch in _batches(
+            Document(text, f"{Path(part.name).name}:{start}:{i}")
+            for i, text in enumerate(part.read(moved, skipped))
+        ):
+            self.count("documents_out", len(batch))
+            self.count("bytes_out", _size([d.text for d in batch]))
+            yield from batch
+        advance(left)
+        self.count("documents_in", invalid)
+        self.count("dropped/not UTF-8", invalid)
+
+
+class ReadShard(Block):
+    """Reads the shards that an earlier pass has written; a shard without documents has no file."""
+
+    def __init__(self, folder: Path):
+        super().__init__("read shard")
+        self.folder = folder
+
+    def run(self, data: Any, rank: int = 0, world_size: int = 1) -> Iterator[Document]:
+        path = self.folder / SHARD.format(rank)
+        if not path.exists():
+            return
+        with zstandard.open(path, "rt", encoding="utf-8", newline="\n") as lines:
+            for line in lines:
+                record = json.loads(line)
+                yield Document(record["text"], record["id"])
+        advance(path.stat().st_size)
+
+
+class Apply(Block):
+    """Takes a step with each document, and keeps what it drops aside if asked to."""
+
+    def __init__(self, step: Step | Corpuswide, dropped: Path | None = None):
+        super().__init__(step.name)
+        self.step = step
+        self.aside = Write(dropped) if dropped else None
+
+    def results(self, texts: Sequence[str], start: int, rank: int) -> list[Result]:
+        """What becomes of the documents from number `start` on of the shard."""
+        return self.step.apply(texts)
+
+    def run(self, data: Any, rank: int = 0, world_size: int = 1) -> Iterator[Document]:
+        self.step.open()
+        start = 0
+        for batch in _batches(data):
+            texts = [document.text for document in batch]
+            began = time.perf_counter()
+            results = self.results(texts, start, rank)
+            self.count("seconds", time.perf_counter() - began)
+            start += len(batch)
+            yield from self._kept(batch, results, rank)
+        if self.aside:
+            self.aside.close()
+
+    def _kept(
+        self, batch: Sequence[Document], results: Sequence[Result], rank: int
+    ) -> Iterator[Document]:
+        kept: list[Document] = []
+        before = [document.text for document in batch]
+        changed = 0
+        for document, (text, reason) in zip(batch, results, strict=True):
+            if reason:
+                self.count(f"dropped/{reason}", 1)
+                self.count(f"dropped_bytes/{reason}", _size([document.text]))
+                if self.aside:
+                    document.metadata["reason"] = reason
+                    self.aside.write(document, rank)
+                continue
+            changed += text != document.text
+            document.text = text
+            kept.append(document)
+        self.count("documents_in", len(batch))
+        self.count("bytes_in", _size(before))
+        self.count("documents_out", len(kept))
+        self.count("bytes_out", _size([document.text for document in kept]))
+        self.count("changed", changed)
+        yield from kept
+
+
+class Judge(Apply):
+    """Takes a corpus-wide step whose verdicts are there."""
+
+    def __init__(self, step: Corpuswide, verdicts: Path, dropped: Path | None = None):
+        super().__init__(step, dropped)
+        self.verdicts = verdicts
+
+    def results(self, texts: Sequence[str], start: int, rank: int) -> list[Result]:
+        assert isinstance(self.step, Corpuswide)
+        return self.step.judge(texts, arrays.load(self.verdicts, rank), start)
+
+
+class Foreign(Block):
+    """Takes one of datatrove's own blocks, and counts around it."""
+
+    def __init__(self, block: PipelineStep):
+        super().__init__(str(block.name or type(block).__name__))
+        self.block = block
+
+    def run(self, data: Any, rank: int = 0, world_size: int = 1) -> Iterator[Document]:
+        waited = 0.0
+
+        def entering() -> Iterator[Document]:
+            nonlocal waited
+            began = time.perf_counter()
+            for document in data:
+                waited += time.perf_counter() - began
+                self.count("documents_in", 1)
+                self.count("bytes_in", _size([document.text]))
+                yield document
+                began = time.perf_counter()
+
+        began = time.perf_counter()
+        spent = 0.0
+        for document in self.block.run(entering(), rank, world_size):
+            spent += time.perf_counter() - began
+            self.count("documents_out", 1)
+            self.count("bytes_out", _size([document.text]))
+            yield document
+            began = time.perf_counter()
+        self.count("seconds", spent - waited)
+
+
+class Sign(Block):
+    """Writes the signatures of a corpus-wide step, and lets documents pass."""
+
+    def __init__(self, step: Corpuswide, folder: Path):
+        super().__init__(step.name)
+        self.step, self.folder = step, folder
+
+    def run(self, data: Any, rank: int = 0, world_size: int = 1) -> Iterator[Document]:
+        self.step.open()
+        with arrays.Appended(self.folder, rank, like=self.step.sign([""])) as out:
+            for batch in _batches(data):
+                began = time.perf_counter()
+                out.append(self.step.sign([document.text for document in batch]))
+                self.count("seconds", time.perf_counter() - began)
+                yield from batch
+
+
+class Match(Block):
+    """Compares the signatures of all shards, a part a task."""
+
+    def __init__(self, step: Corpuswide, signatures: Path, shards: int, folder: Path):
+        super().__init__(step.name)
+        self.step, self.signatures, self.shards, self.folder = step, signatures, shards, folder
+
+    def run(self, data: Any, rank: int = 0, world_size: int = 1) -> Iterator[Document]:
+        began = time.perf_counter()
+        signed = [arrays.load(self.signatures, shard) for shard in range(self.shards)]
+        arrays.save(self.folder, rank, self.step.match(rank, world_size, signed))
+        self.count("seconds", time.perf_counter() - began)
+        yield from ()
+
+
+class Resolve(Block):
+    """Writes the verdict on each shard; one task."""
+
+    def __init__(
+        self, step: Corpuswide, signatures: Path, shards: int, matches: Path, parts: int, to: Path
+    ):
+        super().__init__(step.name)
+        self.step, self.signatures, self.shards = step, signatures, shards
+        self.matches, self.parts, self.to = matches, parts, to
+
+    def run(self, data: Any, rank: int = 0, world_size: int = 1) -> Iterator[Document]:
+        began = time.perf_counter()
+        signed = [arrays.load(self.signatures, shard) for shard in range(self.shards)]
+        matches = [arrays.load(self.matches, part) for part in range(self.parts)]
+        for shard, verdict in enumerate(self.step.resolve(signed, matches)):
+            arrays.save(self.to, shard, verdict)
+        self.count("seconds", time.perf_counter() - began)
+        yield from ()
+
+
+class Write(JsonlWriter):
+    """Writes documents as {"text", "id"} and, of one that is dropped, its "reason"."""
+
+    def __init__(self, folder: Path):
+        super().__init__(str(folder), "${rank}.jsonl", compression="zstd")
+
+    def _default_adapter(self, document: Document) -> dict[str, Any]:
+        return {"text": document.text, "id": document.id, **document.metadata}
+
+
+def stamp(part: Part) -> tuple[int, int]:
+    """What tells whether a part's file is still the same."""
+    about = Path(part.name).stat()
+    return about.st_size, about.st_mtime_ns
+
+
+def _size(texts: Sequence[str]) -> int:
+    return len("".join(texts).encode("utf-8", "surrogatepass"))
+
+
+def _batches(documents: Iterable[Document]) -> Iterator[list[Document]]:
+    batch: list[Document] = []
+    size = 0
+    for document in documents:
+        batch.append(document)
+        size += len(document.text)
+        if len(batch) >= _BATCH or size >= _BATCH_CHARS:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch

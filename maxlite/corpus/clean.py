@@ -1,0 +1,218 @@
+"""Cleans a corpus: runs the passes of a cleaning, goes on where it was stopped, and puts the result
+in its place when it is whole.
+
+Beside the folder OUT that is to be made stands OUT.work, with shards, figures and what is done.
+"""
+
+import fcntl
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from datatrove.data import Document
+from tqdm import tqdm
+
+from maxlite.console import say
+from maxlite.corpus import cleaning, executors
+from maxlite.corpus.blocks import Block, stamp
+from maxlite.corpus.cleaning import Cleaning
+from maxlite.corpus.funnel import funnel
+from maxlite.corpus.passes import Pass, named, passes
+from maxlite.corpus.step import Step
+from maxlite.errors import InputError
+from maxlite.tokenizer.counting import Part
+
+FORMAT = 1
+Page = Callable[[dict[str, Any]], str]
+
+
+def clean(
+    config: Cleaning, page: Page | None = None, overwrite: bool = False, dry_run: bool = False
+) -> dict[str, Any] | None:
+    """Runs a cleaning, or what is left of it.
+
+    Args:
+      config: resolved.
+      page: makes report.html from the figures.
+      overwrite: replace `out`, and begin anew where a cleaning with other settings was begun.
+      dry_run: check everything, say what would be done, and write nothing.
+
+    Returns:
+      The figures in out/funnel.json; None after a dry run, and where a cluster goes on.
+
+    Raises:
+      InputError: the input or the config is wrong, or a process was killed; what is done is kept.
+    """
+    out = Path(config.out).expanduser()
+    if out.exists() and not overwrite:
+        raise InputError(f"{out} exists; choose another --config.out, or give --overwrite")
+    if not out.parent.is_dir():
+        raise InputError(f"--config.out={config.out} lies in a folder that does not exist")
+    work = out.with_name(f"{out.name}.work")
+    parts = cleaning.parts(config)
+    stamps = [stamp(part) for part in parts]
+    several = passes(config, parts, stamps, work)
+    say(_summary(config, parts, several))
+    if dry_run:
+        say("dry run: nothing was written")
+        return None
+    with _locked(work):
+        _begin(work, _plan(config, parts, stamps), overwrite)
+        if config.executor == "slurm":
+            _submit(config, several, work, out, page)
+            return None
+        _run(config, several, work)
+        return finish(config, several, work, out, page)
+
+
+def _logs(work: Path, i: int) -> Path:
+    return work / "passes" / f"{i:02d}"
+
+
+def _run(config: Cleaning, several: Sequence[Pass], work: Path) -> None:
+    run = executors.run_on_ray if config.executor == "ray" else executors.run_here
+    source = ""  # of the shards that the pass reads
+    for i, one in enumerate(several):
+        size = one.size or _size(work / source)
+        in_bytes = bool(one.folder)
+        with tqdm(
+            total=size if in_bytes else one.tasks,
+            desc=f"{i + 1}/{len(several)} {one.name}",
+            unit="B" if in_bytes else " tasks",
+            unit_scale=in_bytes,
+            delay=2,
+            leave=False,
+        ) as bar:
+            run(one, _logs(work, i), config.workers, bar.update)
+        if one.folder:
+            if source:  # its successors are all there
+                shutil.rmtree(work / source, ignore_errors=True)
+            source = one.folder
+
+
+def _size(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.glob("*"))
+
+
+def finish(
+    config: Cleaning, several: Sequence[Pass], work: Path, out: Path, page: Page | None
+) -> dict[str, Any]:
+    """Puts the result of passes that are all done in its place, with figures and a page.
+
+    Raises:
+      InputError: no document is left.
+    """
+    rows = funnel(config, several, [_logs(work, i) for i in range(len(several))])
+    plan = json.loads((work / "plan.json").read_text())
+    figures = {"steps": rows, "files": plan["files"], "out": str(out), "format": FORMAT}
+    if not rows[-1]["documents_out"]:
+        worst = max(rows, key=lambda row: row["documents_in"] - row["documents_out"])
+        raise InputError(
+            f"no document is left: the step '{worst['name']}' dropped {worst['documents_in']:,} of "
+            f"them; loosen its settings (begun work is kept in {work})"
+        )
+    made = work / "out"
+    (made / "funnel.json").write_text(json.dumps(figures, indent=1, ensure_ascii=False) + "\n")
+    if page:
+        (made / "report.html").write_text(page(figures), encoding="utf-8")
+    if (work / "dropped").exists():
+        os.replace(work / "dropped", made / "dropped")
+    if out.exists():
+        before = work / "replaced"
+        shutil.rmtree(before, ignore_errors=True)
+        os.replace(out, before)
+    os.replace(made, out)
+    shutil.rmtree(work)
+    return figures
+
+
+class Finish(Block):
+    """The last task on a cluster."""
+
+    def __init__(self, config: Cleaning, several: Sequence[Pass], *where: Any):
+        super().__init__("finish")
+        self.config, self.several, self.where = config, several, where
+
+    def run(self, data: Any, rank: int = 0, world_size: int = 1) -> Iterator[Document]:
+        finish(self.config, self.several, *self.where)
+        yield from ()
+
+
+def _submit(
+    config: Cleaning, several: list[Pass], work: Path, out: Path, page: Page | None
+) -> None:
+    submitted = work / "submitted"
+    if submitted.exists():
+        job = submitted.read_text()
+        alive = subprocess.run(["squeue", "-h", "-j", job], capture_output=True, text=True)
+        if alive.returncode == 0 and alive.stdout.strip():
+            raise InputError(f"this cleaning is in Slurm's queue already: its last job is {job}")
+    last = Pass("finish", [Finish(config, several, work, out, page)], 1)
+    job = executors.submit(config, [*several, last], lambda i: _logs(work, i))
+    submitted.write_text(job)
+    say(f"submitted; {out} is there once job {job} is done, and the logs are in {work}/passes")
+
+
+def _plan(
+    config: Cleaning, parts: Sequence[Part], stamps: Sequence[tuple[int, int]]
+) -> dict[str, Any]:
+    """All that the result depends on: what must be the same to go on with begun work."""
+
+    def said(step: Any) -> list[Any]:
+        return [named(step), step.settings() if isinstance(step, Step) else repr(vars(step))]
+
+    steps = [said(step) for step in config.steps]
+    read = [type(config.read).__name__, vars(config.read)]
+    ranges = [[p.name, getattr(p, "start", 0), *s] for p, s in zip(parts, stamps, strict=True)]
+    files = list(dict.fromkeys(part.name for part in parts))
+    plan = {"format": FORMAT, "read": read, "steps": steps, "parts": ranges, "files": files}
+    plan["keep_dropped"] = config.keep_dropped
+    return json.loads(json.dumps(plan, default=repr))
+
+
+def _begin(work: Path, plan: dict[str, Any], overwrite: bool) -> None:
+    """Goes on with begun work if it is the same work."""
+    path = work / "plan.json"
+    if path.exists():
+        before = json.loads(path.read_text())
+        if before == plan:
+            say(f"going on with {work}")
+            return
+        if not overwrite:
+            differ = ", ".join(key for key in plan if before.get(key) != plan[key])
+            raise InputError(
+                f"{work} holds a cleaning begun with other settings or files ({differ}); go back "
+                "to them, choose another --config.out, or give --overwrite to begin anew"
+            )
+    for child in work.iterdir():
+        if child.name != "lock":
+            shutil.rmtree(child) if child.is_dir() else child.unlink()
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(json.dumps(plan, indent=1, ensure_ascii=False))
+    os.replace(temporary, path)
+
+
+@contextmanager
+def _locked(work: Path) -> Iterator[None]:
+    work.mkdir(exist_ok=True)
+    with (work / "lock").open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InputError(f"another process is working in {work}; wait for it") from None
+        yield
+
+
+def _summary(config: Cleaning, parts: Sequence[Part], several: Sequence[Pass]) -> str:
+    size = sum(part.size for part in parts)
+    files = len({part.name for part in parts})
+    steps = ", ".join(named(step).replace("-", " ") for step in config.steps) or "nothing"
+    return (
+        f"{files} files, {size / 1e6:,.1f} MB, in {len(parts)} shards; {len(several)} passes\n"
+        f"steps: {steps}"
+    )

@@ -1,0 +1,121 @@
+"""What a cleaning is: which text, which steps, where to, and on which machines.
+
+A config file is Python with a `get_config()` that returns a `Cleaning`. As in `maxlite.config`,
+values that may be absent are empty or zero, never None.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from maxlite import config as config_lib
+from maxlite.config import Source
+from maxlite.corpus.step import Step
+from maxlite.data.parts import TextPart, text_parts
+from maxlite.data.sources import expand
+from maxlite.errors import InputError
+from maxlite.tokenizer.counting import Part
+
+EXECUTORS = ("local", "slurm", "ray")
+_LARGEST = 1 << 28  # bytes of text in a shard
+_SMALLEST = 1 << 22
+_SHARDS = 64  # of a corpus between these limits
+
+
+class Reader(Protocol):
+    """How files become documents; a dataclass, as steps are."""
+
+    def parts(self, globs: Sequence[str], size: int) -> Sequence[Part]:
+        """Divides files into parts of about `size` bytes that are read side by side."""
+        ...
+
+
+@dataclass
+class Text:
+    """Plain text: lines or whole .txt files, a field of .jsonl and .parquet files."""
+
+    field: str = "text"
+    txt: str = "line"  # a document of a .txt file is a "line" or the whole "file"
+    skip_invalid: bool = False  # drop what is not UTF-8, and count it, instead of refusing the file
+
+    def parts(self, globs: Sequence[str], size: int) -> list[TextPart]:
+        files = dict.fromkeys(path for pattern in globs for path in expand(Source(glob=pattern)))
+        return text_parts(files, self.field, self.txt, self.skip_invalid, size)
+
+
+@dataclass
+class Slurm:
+    """How tasks are submitted to a Slurm cluster."""
+
+    partition: str = ""
+    time: str = "08:00:00"  # of one task
+    memory_gb: int = 4  # a task
+    qos: str = ""
+    setup: str = ""  # shell commands before a task; empty: this folder and virtual environment
+
+
+@dataclass
+class Cleaning:
+    """A cleaning of a corpus. The command line sets any key but `read` and `steps`."""
+
+    text: str = ""  # files, as globs with commas between them
+    out: str = ""  # folder for the cleaned text
+    read: Any = field(default_factory=Text)
+    steps: tuple[Any, ...] = ()  # of maxlite.corpus, in order; datatrove's blocks, too
+    keep_dropped: bool = False  # keep dropped documents with their reason in out/dropped
+    shard_mb: int = 0  # text in a shard, the unit of resuming; 0: 4 to 256 MB, by the corpus' size
+    executor: str = "local"  # local, slurm or ray
+    workers: int = 0  # tasks side by side; 0: as many as there are cores, or no limit on clusters
+    slurm: Slurm = field(default_factory=Slurm)
+
+
+def resolve(config: Any) -> Cleaning:
+    """Checks a config as a file returned it.
+
+    Raises:
+      InputError: a value of the wrong type or outside its range, or a step's setting that cannot
+        work.
+    """
+    if not isinstance(config, Cleaning):
+        raise InputError(
+            "get_config() must return a maxlite.corpus.cleaning.Cleaning, not "
+            f"{type(config).__name__}"
+        )
+    config_lib.check_types(config)
+    if config.executor not in EXECUTORS:
+        allowed = ", ".join(map(repr, EXECUTORS))
+        raise InputError(f"config key 'executor' must be one of {allowed}, not {config.executor!r}")
+    for key in ("shard_mb", "workers"):
+        if getattr(config, key) < 0:
+            raise InputError(f"config key '{key}' must be at least 0")
+    if not callable(getattr(config.read, "parts", None)):
+        raise InputError(
+            f"config key 'read' holds {config.read!r}, which is no reader: write Text()"
+        )
+    config_lib.check_fields(config.read, "read")
+    for i, step in enumerate(config.steps):
+        if isinstance(step, Step):
+            config_lib.check_fields(step, f"steps[{i}]")
+            step.check()
+        elif not callable(getattr(step, "run", None)):  # datatrove's have one
+            raise InputError(
+                f"config key 'steps' holds {step!r}, which is no step: write them like Repair()"
+            )
+    for key in ("text", "out"):
+        if not getattr(config, key):
+            raise InputError(f"config key '{key}' is empty; give --config.{key}=...")
+    return config
+
+
+def parts(config: Cleaning) -> Sequence[Part]:
+    """The corpus in parts, which become its shards; they depend on nothing but files and config.
+
+    Raises:
+      InputError: no file, or one that can't be read.
+    """
+    globs = [name for name in config.text.split(",") if name]
+    size = config.shard_mb << 20
+    if not size:
+        total = sum(part.size for part in config.read.parts(globs, 1 << 62))
+        size = min(max(total // _SHARDS, _SMALLEST), _LARGEST)
+    return config.read.parts(globs, size)

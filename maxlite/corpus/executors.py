@@ -1,0 +1,179 @@
+"""Who runs the tasks of a pass: processes here, a Slurm cluster, or Ray. All are datatrove's.
+
+An executor keeps, in a folder, which tasks are done and what their blocks counted.
+"""
+
+import logging
+import multiprocessing
+import os
+import shlex
+import shutil
+import signal
+import sys
+from collections.abc import Callable
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+from datatrove.executor.base import PipelineExecutor
+from datatrove.executor.local import LocalPipelineExecutor
+from loguru import logger
+
+from maxlite.corpus import blocks
+from maxlite.corpus.cleaning import Cleaning
+from maxlite.corpus.passes import Pass
+from maxlite.errors import InputError
+from maxlite.tokenizer.counting import cores
+
+Progress = Callable[[int], None]
+
+
+def run_here(one: Pass, logs: Path, workers: int, progress: Progress) -> None:
+    """Runs what is left of a pass in processes of this machine.
+
+    Args:
+      one: the pass.
+      logs: where it is kept which tasks are done.
+      workers: processes; 0: as many as there are cores.
+      progress: told of bytes that were read, by 1 for each task if the pass reads none.
+
+    Raises:
+      InputError: what a task raised, or a process was killed; tasks that are done stay done.
+    """
+    logger.disable("datatrove")  # what it logs of an error it raises as well
+    executor = LocalPipelineExecutor(one.blocks, one.tasks, logging_dir=str(logs))
+    todo = executor.get_incomplete_ranks()
+    workers = min(workers or cores(), len(todo))
+    if workers == 1:
+        _alone(executor, todo, one, progress)
+    elif todo:
+        _side_by_side(executor, todo, workers, one, progress)
+
+
+def _alone(executor: PipelineExecutor, todo: list[int], one: Pass, progress: Progress) -> None:
+    blocks.progress = progress if one.folder else None
+    try:
+        for rank in todo:
+            executor.pipeline = deepcopy(one.blocks)  # counts are of one task
+            executor._run_for_rank(rank)
+            if not one.folder:
+                progress(1)
+    finally:
+        blocks.progress = None
+
+
+def _side_by_side(
+    executor: PipelineExecutor, todo: list[int], workers: int, one: Pass, progress: Progress
+) -> None:
+    context = multiprocessing.get_context("forkserver")
+    read = context.Value("q", 0)
+    # datatrove's own pool waits for ever for a process that was killed.
+    pool = ProcessPoolExecutor(workers, context, _begin, (read,))
+    told = 0
+    try:
+        waiting = {pool.submit(_task, executor, rank) for rank in todo}
+        while waiting:
+            finished, waiting = wait(waiting, timeout=0.3, return_when=FIRST_COMPLETED)
+            for future in finished:
+                future.result()
+                if not one.folder:
+                    progress(1)
+            if one.folder:
+                progress(read.value - told)
+                told = read.value
+    except BrokenProcessPool:
+        raise InputError(
+            f"a process was killed during the pass '{one.name}'; what is done is kept, so start "
+            "again to go on, with a lower workers or shard_mb if memory ran out"
+        ) from None
+    finally:
+        for process in list((pool._processes or {}).values()):
+            process.kill()  # what it leaves half-written is written again
+        pool.shutdown(cancel_futures=True)
+
+
+def _begin(read: Any) -> None:
+    """A process of `_side_by_side` begins: it counts what it reads, and Ctrl-C is not for it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    logger.disable("datatrove")
+
+    def count(size: int) -> None:
+        with read.get_lock():
+            read.value += size
+
+    blocks.progress = count
+
+
+def _task(executor: PipelineExecutor, rank: int) -> None:
+    executor._run_for_rank(rank)
+
+
+def run_on_ray(one: Pass, logs: Path, workers: int, progress: Progress) -> None:
+    """Runs a pass on the Ray cluster that $RAY_ADDRESS names, or on one that is started here."""
+    try:
+        import ray
+        from datatrove.executor.ray import RayPipelineExecutor
+    except ImportError:
+        raise InputError("executor='ray' needs the package ray; install it with pip") from None
+    logger.disable("datatrove")
+    if not ray.is_initialized():
+        ray.init(log_to_driver=False, logging_level=logging.ERROR)
+    executor = RayPipelineExecutor(
+        one.blocks, one.tasks, workers or -1, logging_dir=str(logs), mem_per_cpu_gb=1
+    )
+    executor.run()
+    left = executor.get_incomplete_ranks()
+    if left:
+        raise InputError(
+            f"{len(left)} of {one.tasks} tasks of the pass '{one.name}' failed on Ray; their logs "
+            f"are in {logs}/logs"
+        )
+    progress(one.size if one.folder else one.tasks)
+
+
+def submit(config: Cleaning, several: list[Pass], logs: Callable[[int], Path]) -> str:
+    """Submits all passes to Slurm, each waiting for the one before.
+
+    Returns:
+      The id of the last job.
+
+    Raises:
+      InputError: there is no Slurm here, or it refuses.
+    """
+    if not shutil.which("sbatch"):
+        raise InputError("executor='slurm' needs the command sbatch; run it on a login node")
+    if not config.slurm.partition:
+        raise InputError("executor='slurm' needs a partition; give --config.slurm.partition=NAME")
+    from datatrove.executor.slurm import SlurmPipelineExecutor
+
+    before = None
+    for i, one in enumerate(several):
+        before = SlurmPipelineExecutor(
+            one.blocks,
+            one.tasks,
+            config.slurm.time,
+            config.slurm.partition,
+            mem_per_cpu_gb=config.slurm.memory_gb,
+            workers=config.workers or -1,
+            job_name=f"clean-{i:02d}",
+            qos=config.slurm.qos,
+            env_command=config.slurm.setup or _here(),
+            depends=before,
+            logging_dir=str(logs(i)),
+            requeue_signals=None,
+        )
+    assert before is not None
+    logger.disable("datatrove")
+    before.launch_job()
+    return str(before.job_id)
+
+
+def _here() -> str:
+    """Shell commands that make a task find this code and these packages."""
+    root = Path(__file__).resolve().parents[2]
+    path = shlex.quote(str(Path(sys.executable).parent))
+    python_path = shlex.quote(os.pathsep.join(name for name in sys.path if name))
+    return f"cd {shlex.quote(str(root))}; export PATH={path}:$PATH; export PYTHONPATH={python_path}"

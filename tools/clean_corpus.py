@@ -1,0 +1,45 @@
+"""Cleans a corpus: repairs, filters, masks and de-duplicates text, as a config file lists it.
+
+Example: python -m tools.clean_corpus --config=configs/corpus/korean.py \\
+    --config.text='raw/*.jsonl.gz' --config.out=clean
+
+OUT gets shards of {"text", "id"} (.jsonl.zst, which training and all tools here read), funnel.json
+and report.html, which show what each step let through. A cleaning that was stopped goes on when it
+is started again; --overwrite replaces OUT. In a config file, a step's settings are its arguments.
+"""
+
+from typing import Any
+
+from maxlite import flags
+from maxlite.console import say
+from maxlite.corpus.cleaning import Cleaning, resolve
+from maxlite.errors import InputError
+from tools import cli
+
+FLAGS = cli.FLAGS
+
+
+def parse(argv: Any) -> tuple[Cleaning, list[str]]:
+    return flags.parse_as(argv, Cleaning, resolve)
+
+
+def describe() -> str:
+    return f"config keys:\n{flags.describe(Cleaning)}"
+
+
+def main(config: Cleaning) -> dict[str, Any] | None:
+    try:
+        from maxlite.corpus.clean import clean
+    except ImportError as error:
+        raise InputError(
+            f"cleaning needs the package {error.name}: pip install -e '.[corpus]'"
+        ) from None
+    figures = clean(config, overwrite=FLAGS.overwrite, dry_run=FLAGS.dry_run)
+    if figures:
+        print(figures)
+        say(f"wrote {config.out}")
+    return figures
+
+
+if __name__ == "__main__":
+    cli.run(main, parse, describe)
