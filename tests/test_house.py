@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "maxlite"
 
 # Who may import whom. A room may also import what those rooms may; the lowest are for everyone.
-LOWEST = {"errors", "console"}
+LOWEST = {"errors", "console", "outputs"}
 ROOMS: dict[str, set[str]] = {
     "transforms": set(),
     "rules": set(),
@@ -55,6 +55,7 @@ WITHOUT_JAX = (
     "parameters",
     "errors",
     "console",
+    "outputs",
     "flags",
 )
 WITHOUT_JAX += tuple(f"data.{m}" for m in ("order", "packing", "cache", "sources", "parts"))

@@ -11,7 +11,7 @@ from typing import Any
 
 from absl import flags
 
-from maxlite import console
+from maxlite import console, outputs
 from maxlite.errors import InputError
 
 FLAGS = flags.FLAGS
@@ -62,7 +62,7 @@ def run(
             raise InputError(f"{target} exists; choose another --json, or give --overwrite")
         figures = main(*given)
         if target and figures is not None:
-            write(target, json.dumps(figures, indent=2, ensure_ascii=False) + "\n")
+            outputs.write_text(target, json.dumps(figures, indent=2, ensure_ascii=False) + "\n")
 
     with _terminable():
         console.run(guarded)
@@ -86,17 +86,6 @@ def _terminable() -> Iterator[None]:
         console.leave(128 + signal.SIGTERM)
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-def write(target: Path, text: str) -> None:
-    """Writes a text file, whole or not at all."""
-    temporary = target.with_name(f"{target.name}.tmp")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        temporary.rename(target)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
 
 
 def require(*names: str) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from absl import flags
 
+from maxlite import outputs
 from maxlite.errors import InputError
 from maxlite.hf.folder import LazyModel, open_folder
 from maxlite.hf.lazy import Concatenated
@@ -109,12 +110,8 @@ def _draw(norms: dict[str, dict[str, np.ndarray]], target: Path) -> None:
             axes.hist(values, edges, density=True, alpha=0.6, label=f"{len(values):,} {kind} rows")
         axes.set(title=name, xlabel="norm of a row", ylabel="density")
         axes.legend()
-    temporary = target.with_name(f"{target.name}.tmp")
-    try:
+    with outputs.new_file(target) as temporary:
         figure.savefig(temporary, format="png", dpi=150)
-        temporary.rename(target)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from absl import flags
 
+from maxlite import outputs
 from maxlite.console import say
 from maxlite.errors import InputError
 from tools import cli
@@ -100,7 +101,7 @@ def _many(generator, ready, prompt, count, target, settings):
                 lines.append(json.dumps({"text": text}, ensure_ascii=False) + "\n")
                 tokens += len(new)
                 bar.update()
-    cli.write(target, "".join(lines))
+    outputs.write_text(target, "".join(lines))
     return {"texts": len(lines), "prompt_tokens": len(prompt), "new_tokens": tokens}
 
 

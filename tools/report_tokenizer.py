@@ -16,6 +16,7 @@ from typing import Any
 
 from absl import flags
 
+from maxlite import outputs
 from maxlite.config import Source
 from maxlite.console import bytes_bar, human, say
 from maxlite.data.parts import text_parts
@@ -91,7 +92,7 @@ def main() -> dict[str, Any] | None:
         bar=bytes_bar,
     )
     made = page(figures)
-    cli.write(out, made)
+    outputs.write_text(out, made)
     seconds = time.monotonic() - started
     say(f"wrote {out} ({human(len(made.encode()), 'B')}) in {seconds:.0f} s")
     _print(figures)

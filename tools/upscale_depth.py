@@ -10,6 +10,7 @@ from pathlib import Path
 
 from absl import flags
 
+from maxlite import outputs
 from maxlite.console import say
 from maxlite.errors import InputError
 from maxlite.hf.folder import LazyModel, open_shape, without_weights
@@ -55,7 +56,7 @@ def main():
     recipe = _recipe(before, transform) if target else ""
     after = surgery.operate(before, transform)
     if target and not FLAGS.dry_run:
-        cli.write(target, recipe)
+        outputs.write_text(target, recipe)
         say(f"wrote {target}")
     return {
         "parameters": after.parameters,

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from maxlite import outputs
 from maxlite.config import Architecture
 from maxlite.errors import InputError
 from maxlite.hf import json_values, names, writer
@@ -216,7 +217,8 @@ def write_adapter(
         return PREFIX + (module if module.endswith(PARAMETERS) else name)
 
     ours = {theirs(name): name for name in specs}
-    with writer.new_folder(out) as folder:
+    writer.refuse_existing(out)
+    with outputs.new_folder(out) as folder:
         (folder / CONFIG).write_bytes(json_values.dump(config))
         spelled = {theirs(name): spec for name, spec in specs.items()}
         (file,) = writer.write_weights(folder, spelled, lambda n: read(ours[n]), 1 << 62)

@@ -15,8 +15,8 @@ import numpy as np
 
 from maxlite.errors import InputError
 from maxlite.hf.lazy import FileTensor, LazyArray, narrowed, row_blocks
+from maxlite.outputs import FULL
 
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 STEP = 1 << 26  # bytes copied by one call, and after which the disk is told to begin
 
 

@@ -4,26 +4,24 @@ Bytes that do not change go from file to file inside the kernel; anything else i
 tensor at a time. The folder appears under its name only when it is complete.
 """
 
-import contextlib
-import fcntl
 import json
 import math
 import os
 import re
-import secrets
 import shutil
 import struct
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from maxlite import outputs
 from maxlite.errors import InputError
 from maxlite.hf import json_values, metadata
 from maxlite.hf.folder import CONFIG, LazyModel, is_folder
 from maxlite.hf.lazy import LazyArray
-from maxlite.hf.stream import FULL, Stream
+from maxlite.hf.stream import Stream
 from maxlite.hf.tensors import DTYPES, INDEX, SINGLE
 
 MAX_SHARD_SIZE = 5 * 10**9  # bytes
@@ -75,14 +73,8 @@ def write_folder(
     """
     refuse_existing(out, overwrite)
     check_room(out, specs, files)
-    with new_folder(out, overwrite) as folder:
-        (folder / CONFIG).write_bytes(config)
-        for name, source in (files or {}).items():
-            (folder / name).parent.mkdir(exist_ok=True)
-            if isinstance(source, bytes):
-                (folder / name).write_bytes(source)
-            else:
-                shutil.copyfile(source, folder / name)
+    with outputs.new_folder(out, overwrite) as folder:
+        outputs.fill(folder, {CONFIG: config, **(files or {})})
         if notes is not None and notes != metadata.read(folder):
             metadata.write(folder, notes)
         write_weights(folder, specs, read, parse_size(max_shard_size), progress=progress)
@@ -144,101 +136,6 @@ def refuse_existing(out: str | Path, overwrite: bool = False) -> None:
         raise InputError(f"{path} exists already: choose another name, or pass --overwrite")
     if path.exists() and not is_folder(path) and not (path.is_dir() and not any(path.iterdir())):
         raise InputError(f"{path} is not a model folder, so it is not overwritten: remove it first")
-
-
-@contextlib.contextmanager
-def new_folder(out: str | Path, overwrite: bool = False) -> Iterator[Path]:
-    """A temporary folder beside `out` that becomes `out` if the block ends without an error.
-
-    Raises:
-        InputError: `out` exists (unless it is a model folder and `overwrite`), cannot be made, or
-            its disk is full.
-    """
-    refuse_existing(out, overwrite)
-    target = Path(os.path.realpath(out))
-    _remove_leftovers(target)
-    temporary = target.with_name(f"{target.name}.tmp-{secrets.token_hex(4)}")
-    parents = [p for p in target.parents if not p.exists()]
-    try:
-        temporary.mkdir(parents=True)
-        with _locked(temporary):
-            yield temporary
-            _put_in_place(temporary, target, overwrite)
-    except BaseException as error:
-        shutil.rmtree(temporary, ignore_errors=True)
-        with contextlib.suppress(OSError):
-            for parent in parents:
-                parent.rmdir()
-        if isinstance(error, OSError) and error.errno in FULL:
-            raise InputError(
-                f"there is no room to write {out} (the disk or a quota is full): nothing of it"
-                " was kept, free some space and run again"
-            ) from error
-        if isinstance(error, OSError):
-            raise InputError(f"{out} could not be written: {error}") from error
-        raise
-
-
-@contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[bool]:
-    """Marks a folder as being written; false if another process does so, or none can tell."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        mine = True
-    except OSError:
-        mine = False
-    try:
-        yield mine
-    finally:
-        os.close(handle)
-
-
-def _remove_leftovers(target: Path) -> None:
-    """Removes the folders of processes that were killed while they wrote or replaced `target`.
-
-    What they had moved aside to replace it stays while there is no `target`.
-    """
-    replaced = "(-old)?" if target.exists() else ""
-    name = re.compile(re.escape(target.name) + r"\.tmp-[0-9a-f]{8}" + replaced)
-    for folder in target.parent.glob("*.tmp-*"):
-        if name.fullmatch(folder.name) and folder.is_dir():
-            with _locked(folder) as abandoned:
-                if abandoned:
-                    shutil.rmtree(folder, ignore_errors=True)
-
-
-def _put_in_place(temporary: Path, target: Path, overwrite: bool) -> None:
-    for file in [*temporary.rglob("*"), temporary]:
-        _sync(file)
-    _rename(temporary, target, overwrite)
-    _sync(target.parent)
-
-
-def _sync(path: Path) -> None:
-    """Waits until the disk has what was written, so that no power cut leaves half of it."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def _rename(temporary: Path, target: Path, overwrite: bool) -> None:
-    if not overwrite or not target.exists():
-        os.rename(temporary, target)
-        return
-    old = target.with_name(f"{temporary.name}-old")
-    try:
-        os.rename(target, old)
-        os.rename(temporary, target)
-    except BaseException:  # a signal may come between the two, too
-        if not target.exists():
-            os.rename(old, target)
-        raise
-    finally:
-        if target.exists():
-            shutil.rmtree(old, ignore_errors=True)
 
 
 def write_weights(

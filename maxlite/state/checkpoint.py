@@ -8,7 +8,6 @@ its manifest (see `maxlite.state.manifest`).
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import shutil
 import threading
@@ -24,10 +23,9 @@ from jax.experimental import multihost_utils
 
 from maxlite.console import say
 from maxlite.errors import InputError
+from maxlite.outputs import FULL
 from maxlite.state import manifest
 from maxlite.state.manifest import steps_in, write_manifest
-
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def agree(mine: bool) -> bool:
@@ -165,7 +163,7 @@ class Checkpoints:
 
     def _failure(self, step: int, error: BaseException) -> InputError:
         text = next((s for s in str(error).splitlines() if s.strip()), repr(error))
-        if any(os.strerror(number) in str(error) for number in _FULL):
+        if any(os.strerror(number) in str(error) for number in FULL):
             text = "the disk or a quota is full"
         self._remove_partial()  # or there would be no room for status.json either
         return InputError(

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-import shutil
 from pathlib import Path
 from typing import Any
 
 import jax
 
+from maxlite import outputs
 from maxlite.state import checkpoint, run
 from maxlite.state import mesh as mesh_lib
 from maxlite.state.ready import widest_mesh
@@ -34,13 +34,8 @@ def import_model(source: ModelSource, out: Path, overwrite: bool = False) -> dic
     mesh = widest_mesh(source)
     dtypes = source.stored_dtypes()
     params = source.load(mesh_lib.shardings(mesh, source.shapes), dtypes)
-    temporary = out.with_name(f"{out.name}.tmp-import")
-    if temporary.exists():
-        shutil.rmtree(temporary)
-    try:
-        made = run.create(
-            temporary, {"kind": "import", "config": {}}, source.carried, source.dtypes
-        )
+    with outputs.new_folder(out, overwrite) as folder:
+        made = run.furnish(folder, {"kind": "import", "config": {}}, source.carried, source.dtypes)
         with jax.set_mesh(mesh):
             saver = checkpoint.Checkpoints(made.checkpoints, keep=1, keep_every=0)
             try:
@@ -48,13 +43,6 @@ def import_model(source: ModelSource, out: Path, overwrite: bool = False) -> dic
             finally:
                 saver.close()
         made.set_status(status="finished", step=0, steps=0, checkpoint=0, message="")
-        if overwrite and run.is_run(out):
-            shutil.rmtree(out)
-        run.check_free(out)
-        temporary.rename(out)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
     return {
         "parameters": sum(math.prod(x.shape) for x in params.values()),
         "bytes": sum(x.nbytes for x in params.values()),

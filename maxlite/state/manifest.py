@@ -9,17 +9,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from maxlite import outputs
 from maxlite.console import say
 from maxlite.errors import InputError
 
 _MANIFEST = re.compile(r"manifest-(\d+)-of-(\d+)\.json")
-_NOT_LISTED = re.compile(r"manifest-\d+-of-\d+\.(json|tmp)")  # others may just be writing theirs
+_NOT_LISTED = re.compile(r"manifest-\d+-of-\d+\.json(\.tmp)?")  # others may just be writing theirs
 
 
 def steps_in(folder: Path) -> list[int]:
@@ -44,12 +44,7 @@ def write_manifest(step_folder: Path, index: int, count: int) -> None:
     share = _files(step_folder)[index::count]
     content = {str(p.relative_to(step_folder)): _digest(p) for p in share}
     target = step_folder / f"manifest-{index}-of-{count}.json"
-    temporary = target.with_suffix(".tmp")
-    with temporary.open("w") as f:
-        json.dump(content, f, indent=1)
-        f.flush()
-        os.fsync(f.fileno())
-    temporary.rename(target)
+    outputs.write_text(target, json.dumps(content, indent=1))
 
 
 def problem(step_folder: Path, index: int = 0, count: int = 1) -> str:

@@ -12,8 +12,6 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import shutil
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -22,6 +20,7 @@ from typing import IO, Any
 
 import maxlite
 from maxlite import config as config_lib
+from maxlite import outputs
 from maxlite.config import Config
 from maxlite.errors import InputError
 from maxlite.state.base import Base
@@ -38,15 +37,9 @@ def is_run(path: Path) -> bool:
 def write_json(path: Path, content: Any) -> None:
     """Writes JSON so that a reader sees the old file or the new one, never half of one."""
     text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
-    temporary = path.with_name(f"{path.name}.tmp")
     try:
-        with temporary.open("w", encoding="utf-8") as f:
-            f.write(text)
-            f.flush()
-            os.fsync(f.fileno())
-        temporary.rename(path)
+        outputs.write_text(path, text)
     except OSError:
-        temporary.unlink(missing_ok=True)
         if not path.exists():
             raise
         with path.open("r+", encoding="utf-8") as f:  # a full disk still has the old file's block
@@ -166,35 +159,29 @@ def create(
     Raises:
       InputError: the path is taken, or cannot be written.
     """
-    path = Path(os.path.realpath(path))  # a link stays one
     check_free(path)
-    temporary: Path | None = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f"{path.name}.tmp-", dir=path.parent))
-        temporary.chmod(0o755)
-        (temporary / "model").mkdir()
-        for name, content in model_files.items():
-            target = temporary / "model" / name
-            target.parent.mkdir(exist_ok=True)  # a name may lie in a subfolder
-            if isinstance(content, bytes):
-                target.write_bytes(content)
-            else:
-                shutil.copyfile(content, target)
-        write_json(temporary / "model" / "tensors.json", {"dtypes": dict(dtypes)})
-        if base:
-            found = base(temporary)
-            found.keep(temporary)
-            description = {**description, "base": found.described()}
-        write_json(temporary / "run.json", {"version": maxlite.__version__, **description})
-        temporary.rename(path)
-    except BaseException as e:
-        if temporary:
-            shutil.rmtree(temporary, ignore_errors=True)
-        if isinstance(e, OSError):
-            raise InputError(f"the run folder {path} cannot be made: {e.strerror}") from e
-        raise
-    return RunFolder(path)
+    with outputs.new_folder(path) as folder:
+        furnish(folder, description, model_files, dtypes, base)
+    return RunFolder(Path(os.path.realpath(path)))
+
+
+def furnish(
+    folder: Path,
+    description: Mapping[str, Any],
+    model_files: Mapping[str, bytes | Path],
+    dtypes: Mapping[str, str],
+    base: Callable[[Path], Base] | None = None,
+) -> RunFolder:
+    """Makes an empty folder a run's; the arguments are those of `create`."""
+    (folder / "model").mkdir()
+    outputs.fill(folder / "model", model_files)
+    write_json(folder / "model" / "tensors.json", {"dtypes": dict(dtypes)})
+    if base:
+        found = base(folder)
+        found.keep(folder)
+        description = {**description, "base": found.described()}
+    write_json(folder / "run.json", {"version": maxlite.__version__, **description})
+    return RunFolder(folder)
 
 
 def essence(config: Mapping[str, Any]) -> dict[str, Any]:

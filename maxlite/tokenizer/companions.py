@@ -1,15 +1,13 @@
 """The files beside a tokenizer's model: settings, special tokens, chat template; and its folder."""
 
-import contextlib
 import json
 import os
-import secrets
-import shutil
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from maxlite import outputs
 from maxlite.errors import InputError
 from maxlite.tokenizer.json_form import added_token
 from maxlite.tokenizer.settings import Files, read_json
@@ -95,39 +93,8 @@ def write_definition(
     """
     target = Path(os.path.realpath(Path(out).expanduser()))
     check_folder(target, overwrite)
-    temporary = target.with_name(f"{target.name}.tmp-{secrets.token_hex(4)}")
-    missing = [parent for parent in target.parents if not parent.exists()]
-    try:
-        temporary.mkdir(parents=True)
-        for name, file in definition.files.items():
-            if isinstance(file, bytes):
-                (temporary / name).write_bytes(file)
-            else:
-                shutil.copyfile(file, temporary / name)
-        _put_in_place(temporary, target)
-    except BaseException as error:
-        shutil.rmtree(temporary, ignore_errors=True)
-        with contextlib.suppress(OSError):
-            for parent in missing:
-                parent.rmdir()
-        if isinstance(error, OSError):
-            raise InputError(f"{out} could not be written: {error}") from None
-        raise
-
-
-def _put_in_place(temporary: Path, target: Path) -> None:
-    if not target.exists():
-        temporary.rename(target)
-        return
-    old = target.with_name(f"{temporary.name}-old")
-    try:
-        target.rename(old)
-        temporary.rename(target)
-    except BaseException:  # a signal may come between the two, too
-        if not target.exists():
-            old.rename(target)
-        raise
-    shutil.rmtree(old, ignore_errors=True)
+    with outputs.new_folder(target, overwrite) as folder:
+        outputs.fill(folder, definition.files)
 
 
 def check_folder(target: Path, overwrite: bool = False) -> None:

@@ -1,7 +1,6 @@
 """How often each id of a tokenizer occurs: counts that add up, and the file that keeps them."""
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, astuple, dataclass, fields
 from functools import reduce
@@ -10,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from maxlite import outputs
 from maxlite.errors import InputError
 from maxlite.tokenizer.tokenizer import Tokenizer
 
@@ -124,15 +124,7 @@ class Counts:
             "counts": self.counts.tolist(),
         }
         lines = [f"{json.dumps(k)}: {json.dumps(v)}" for k, v in entries.items()]
-        temporary = path.with_name(f"{path.name}.tmp")
-        try:
-            with temporary.open("w", encoding="utf-8") as file:
-                file.write("{" + ",\n ".join(lines) + "}\n")
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.rename(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        outputs.write_text(path, "{" + ",\n ".join(lines) + "}\n")
 
 
 def read_counts(path: Path) -> Counts:

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from maxlite import outputs
 from maxlite.errors import InputError
 from maxlite.tokenizer.refining import State
 
@@ -62,12 +63,7 @@ class Work:
         self.folder.mkdir(parents=True, exist_ok=True)
         value = {"kind": _KIND, "format": _FORMAT, "settings": self.settings}
         text = json.dumps(value | {"state": asdict(state)}, ensure_ascii=False)
-        temporary = self.folder / f"{_FILE}.tmp"
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.rename(self.folder / _FILE)
+        outputs.write_text(self.folder / _FILE, text)
 
     def remove(self) -> None:
         """Removes the folder."""

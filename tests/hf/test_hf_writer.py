@@ -191,37 +191,6 @@ def test_overwriting_replaces_only_after_the_new_one_is_complete(make_folder, tm
     assert sorted(p.name for p in tmp_path.iterdir()) == ["out", "source"]
 
 
-@pytest.mark.parametrize("moment", [1, 2])
-def test_an_interruption_while_names_are_exchanged_loses_nothing(
-    make_folder, tmp_path, monkeypatch, moment
-):
-    source, out = make_folder(), make_folder("out", weights=random_weights(tiny(), seed=1))
-    before = [contents(out), contents(source)]
-    rename, calls = os.rename, []
-
-    def interrupted(*names):
-        rename(*names)
-        calls.append(names)
-        if len(calls) == moment:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(os, "rename", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        copy_folder(source, out, overwrite=True)
-    assert contents(out) == before[moment - 1]
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["out", "source"]
-
-
-def test_what_a_kill_left_beside_is_removed_but_never_the_only_copy(make_folder, tmp_path):
-    source = make_folder()
-    aside = make_folder("out.tmp-0a1b2c3d-old", weights=random_weights(tiny(), seed=1))
-    kept = contents(aside)
-    copy_folder(source, tmp_path / "out")  # killed between two renames: there was no out
-    assert contents(aside) == kept
-    copy_folder(source, tmp_path / "out", overwrite=True)
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["out", "source"]
-
-
 def test_a_disk_without_room_is_told_before_anything_is_written(make_folder, tmp_path, monkeypatch):
     source = make_folder(arch=tiny(vocab_size=4096))
     usage = shutil.disk_usage(tmp_path)
@@ -242,17 +211,6 @@ def test_parents_are_made_and_taken_back(make_folder, tmp_path):
     with pytest.raises(ZeroDivisionError):
         copy_folder(source, tmp_path / "c" / "d", progress=lambda *_: 1 // 0)
     assert not (tmp_path / "c").exists()
-
-
-def test_every_file_is_on_the_disk_before_the_folder_has_its_name(
-    make_folder, tmp_path, monkeypatch
-):
-    synced, out, model = [], tmp_path / "out", folder.open_folder(make_folder())
-    monkeypatch.setattr(writer, "_sync", lambda path: synced.append((path, out.exists())))
-    writer.write_model(out, model)
-    before = {path.name for path, there in synced if not there}
-    assert {path.name for path in out.rglob("*")} < before
-    assert (out.parent, True) in synced  # its name
 
 
 def test_a_full_disk_leaves_nothing_behind(make_folder, tmp_path, monkeypatch):

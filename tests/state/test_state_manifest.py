@@ -127,10 +127,11 @@ def test_each_process_lists_its_share_and_together_they_list_all(shared):
 @pytest.mark.parametrize("missing", [0, 1])
 def test_until_all_have_written_theirs_it_is_incomplete(shared, missing):
     file = shared / "3" / f"manifest-{missing}-of-2.json"
-    file.rename(file.with_suffix(".tmp"))  # being written
+    being_written = file.with_name(f"{file.name}.tmp")
+    file.rename(being_written)
     assert manifest.problem(shared / "3") == "incomplete"
     assert manifest.find_verified(shared) == (2, {3: "incomplete"})
-    file.with_suffix(".tmp").rename(file)
+    being_written.rename(file)
     assert manifest.problem(shared / "3") == ""
 
 

@@ -63,10 +63,10 @@ def test_what_is_there_is_never_touched(tmp_path, digest):
 
 
 def test_a_failure_leaves_nothing(tmp_path):
-    with pytest.raises(InputError, match="cannot be made"):
+    with pytest.raises(InputError, match="could not be written"):
         create(tmp_path / "run", {}, {"x": tmp_path / "nonesuch"}, {})
     (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match="cannot be made"):
+    with pytest.raises(InputError, match="could not be written"):
         create(tmp_path / "file" / "run", {}, {}, {})
     with pytest.raises(TypeError):
         create(tmp_path / "run", {"config": object()}, {}, {})
