@@ -16,7 +16,7 @@ from commands import ROOT, call, run, snapshot, start, strike
 from maxlite.config import Data, Source
 from maxlite.data.cache import tokenize
 from maxlite.data.sources import documents
-from maxlite.tokenizer import counting, load_tokenizer
+from maxlite.tokenizer import load_tokenizer
 from maxlite.tokenizer.counts import read_counts
 
 TOOL = "tools.count_tokens"
@@ -54,7 +54,7 @@ def refused(desk, *arguments):
 
 @pytest.mark.parametrize("workers", [0, 1, 3])
 def test_a_corpus_of_many_kinds(workers, desk, tiny_text, tiny_tokenizer, tokenizer, monkeypatch):
-    monkeypatch.setattr(counting, "_PROCESS_BYTES", 1)
+    monkeypatch.setattr("maxlite.tokenizer.workers._PROCESS_BYTES", 1)
     outcome = done(
         f"--tokenizer={tiny_tokenizer}", f"--text={desk}/*.jsonl,{desk}/*.txt,{desk}/*.parquet",
         f"--out={desk}/counts.json", f"--json={desk}/figures.json", f"--workers={workers}",
@@ -135,7 +135,7 @@ def test_dry_run_and_overwrite(desk, tiny_tokenizer):
 
 
 def test_bad_text_is_named_and_skipped_only_if_asked(desk, tiny_tokenizer, monkeypatch):
-    monkeypatch.setattr(counting, "_PROCESS_BYTES", 1)
+    monkeypatch.setattr("maxlite.tokenizer.workers._PROCESS_BYTES", 1)
     (desk / "b.txt").write_bytes(b"one\n\xff\ntwo\n\xfe\n")
     arguments = [f"--tokenizer={tiny_tokenizer}", f"--text={desk}/*.txt,{desk}/*.jsonl"]
     arguments.append("--workers=2")

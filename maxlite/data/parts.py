@@ -14,11 +14,13 @@ import numpy as np
 
 from maxlite.data import sources
 from maxlite.data.cache import open_cache
+from maxlite.data.streams import packing
+from maxlite.data.url import File
 from maxlite.errors import InputError
 from maxlite.tokenizer import Tokenizer
 from maxlite.tokenizer.counting import Ids
 
-_LINES = (".bin", ".jsonl", ".jsonl.gz")
+_LINES = (".bin", ".jsonl", ".jsonl.gz", ".jsonl.zst")
 SIZE = 1 << 22
 _IDS, _DOCUMENTS = 1 << 20, 4096  # at most so many at a time
 
@@ -33,7 +35,7 @@ class TextPart:
       skip_invalid: leave out documents that are not valid UTF-8.
     """
 
-    path: Path
+    path: File
     size: int
     field: str = "text"
     txt: str = "line"
@@ -63,7 +65,7 @@ class IdLinesPart:
       field: the key.
     """
 
-    path: Path
+    path: File
     size: int
     rows: int
     start: int = 0
@@ -117,7 +119,7 @@ class CachePart:
       fingerprint: of the tokenizer that made it.
     """
 
-    path: Path
+    path: File
     size: int
     fingerprint: str
 
@@ -136,7 +138,7 @@ class CachePart:
 
 
 def text_parts(
-    files: Iterable[Path],
+    files: Iterable[File],
     field: str = "text",
     txt: str = "line",
     skip_invalid: bool = False,
@@ -188,23 +190,22 @@ def id_parts(pattern: str, tokenizer: Tokenizer, size: int = SIZE) -> list[IdLin
     return parts
 
 
-def _ranges(path: Path, kind: str, txt: str, size: int) -> Iterator[tuple[int, int, int]]:
+def _ranges(path: File, kind: str, txt: str, size: int) -> Iterator[tuple[int, int, int]]:
     """Where the parts of a file start and stop, and their bytes."""
     with sources.readable(path):
         total = path.stat().st_size
         if kind == "parquet":
             yield from _groups(path, total, size)
-        elif path.name.lower().endswith(".gz") or (kind == "txt" and txt == "file"):
+        elif packing(path) or (kind == "txt" and txt == "file"):
             yield 0, 0, total
         else:
             for start in range(0, total, size):
                 yield start, min(start + size, total), min(size, total - start)
 
 
-def _groups(path: Path, total: int, size: int) -> Iterator[tuple[int, int, int]]:
-    import pyarrow.parquet
-
-    about = pyarrow.parquet.read_metadata(path)
+def _groups(path: File, total: int, size: int) -> Iterator[tuple[int, int, int]]:
+    with sources.parquet_file(path) as file:
+        about = file.metadata
     groups = [about.row_group(i).total_byte_size for i in range(about.num_row_groups)]
     held = first = 0
     for i, one in enumerate(groups, 1):

@@ -6,52 +6,60 @@ out; apart from line ends in .txt files and a byte order mark at a file's start,
 text is changed.
 """
 
-import contextlib
 import glob
-import gzip
 import hashlib
 import io
 import json
 import os
-import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 from maxlite.config import Source
+from maxlite.data.streams import open_bytes, readable
+from maxlite.data.url import File, Url, expand_url, is_url, reading
 from maxlite.errors import InputError
 
 _KINDS = {
     ".txt": "txt",
     ".txt.gz": "txt",
+    ".txt.zst": "txt",
     ".jsonl": "jsonl",
     ".jsonl.gz": "jsonl",
+    ".jsonl.zst": "jsonl",
     ".parquet": "parquet",
 }
 SUFFIXES = tuple(_KINDS)
 _BOM = b"\xef\xbb\xbf"
 
 
-def expand(source: Source) -> list[Path]:
-    """The files a source names, sorted by path.
+def expand(source: Source) -> list[File]:
+    """The files a source names, sorted by path; addresses (gs://bucket/*.txt) through fsspec.
 
     Raises:
       InputError: the glob matches no file, or a file of a kind that can't be read.
     """
-    pattern = os.path.expanduser(source.glob)
-    found = sorted({Path(name) for name in glob.glob(pattern, recursive=True)})
-    if Path(pattern).exists():  # a name that holds glob characters itself
-        found = [Path(pattern)]
-    files = [path for path in found if path.is_file()]
+    files: Sequence[File]
+    if is_url(source.glob):
+        files = sorted(set(expand_url(source.glob)))
+        folder = not files and Url(source.glob).is_dir()
+    else:
+        pattern = os.path.expanduser(source.glob)
+        found = sorted({Path(name) for name in glob.glob(pattern, recursive=True)})
+        if Path(pattern).exists():  # a name that holds glob characters itself
+            found = [Path(pattern)]
+        files = [path for path in found if path.is_file()]
+        folder = bool(found)
     if not files:
-        hint = "; it names a folder, add /*.txt or the like" if found else ""
+        hint = "; it names a folder, add /*.txt or the like" if folder else ""
         raise InputError(f"no file matches {source.glob!r}{hint}")
-    for path in files:
-        kind(path)
-    return files
+    for file in files:
+        kind(file)
+    return list(files)
 
 
-def kind(path: Path) -> str:
+def kind(path: File) -> str:
     """How a file is read: "txt", "jsonl" or "parquet".
 
     Raises:
@@ -65,7 +73,7 @@ def kind(path: Path) -> str:
 
 
 def documents(
-    path: Path,
+    path: File,
     field: str = "text",
     txt: str = "line",
     advance: Callable[[int], None] | None = None,
@@ -94,60 +102,20 @@ def documents(
         if reader == "parquet":
             yield from _parquet(path, field, advance, skipped, start, stop)
         elif reader == "txt" and txt == "file":
-            with _open(path, advance) as file:
+            with open_bytes(path, advance) as file:
                 yield from _whole(path, file, skipped)
         else:
             with Lines(path, advance, skipped, start, stop) as lines:
                 yield from _jsonl(lines, field, skipped) if reader == "jsonl" else _text(lines)
 
 
-@contextlib.contextmanager
-def readable(path: Path) -> Iterator[None]:
-    """Turns what libraries raise at a file that is missing or damaged into our sentence."""
-    try:
-        yield
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise InputError(f"{path} is a damaged gzip file: {error}") from None
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror or error}") from None
-    except Exception as error:
-        # pyarrow is imported only where it is needed.
-        if not type(error).__module__.startswith("pyarrow"):
-            raise
-        first = str(error).partition("\n")[0]
-        raise InputError(f"{path} is not a parquet file that can be read: {first}") from None
-
-
-def content_hash(path: Path) -> str:
+def content_hash(path: File) -> str:
     """SHA-256 (hex) of a file's bytes."""
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        with path.open("rb") as file, reading(path) if isinstance(path, Url) else nullcontext():
+            return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}") from None
-
-
-class _Counted(io.FileIO):
-    """A file that tells how much of it was read (below any decompression)."""
-
-    def __init__(self, path: Path, advance: Callable[[int], None]):
-        super().__init__(path, "rb")
-        self._advance = advance
-
-    def readinto(self, buffer: Any) -> int:
-        size = super().readinto(buffer) or 0
-        self._advance(size)
-        return size
-
-    def readall(self) -> bytes:
-        data = super().readall()
-        self._advance(len(data))
-        return data
-
-
-def _open(path: Path, advance: Callable[[int], None]) -> io.BufferedIOBase:
-    file = io.BufferedReader(_Counted(path, advance), 1 << 18)
-    return gzip.open(file, "rb") if path.name.lower().endswith(".gz") else file
 
 
 class Lines:
@@ -158,7 +126,7 @@ class Lines:
 
     def __init__(
         self,
-        path: Path,
+        path: File,
         advance: Callable[[int], None],
         skipped: Callable[[int], None] | None = None,
         start: int = 0,
@@ -166,7 +134,7 @@ class Lines:
     ):
         """See `documents`."""
         self._path = path
-        self._file = _open(path, advance)
+        self._file = open_bytes(path, advance)
         self._skipped = skipped
         self._start, self._stop = start, stop
         self._number = 0
@@ -230,7 +198,7 @@ def _text(lines: Lines) -> Iterator[str]:
 
 
 def _whole(
-    path: Path, file: io.BufferedIOBase, skipped: Callable[[int], None] | None
+    path: File, file: io.BufferedIOBase, skipped: Callable[[int], None] | None
 ) -> Iterator[str]:
     data = file.read().removeprefix(_BOM)
     try:
@@ -274,17 +242,24 @@ def json_field(lines: Lines, field: str) -> Iterator[Any]:
         yield record[field]
 
 
+def parquet_file(path: File) -> Any:
+    """Opens a .parquet file (pyarrow's ParquetFile), wherever it is."""
+    import pyarrow.parquet
+
+    if isinstance(path, Url):
+        return pyarrow.parquet.ParquetFile(open_bytes(path, lambda size: None))
+    return pyarrow.parquet.ParquetFile(path)
+
+
 def _parquet(
-    path: Path,
+    path: File,
     field: str,
     advance: Callable[[int], None],
     skipped: Callable[[int], None] | None,
     start: int,
     stop: int,
 ) -> Iterator[str]:
-    import pyarrow.parquet
-
-    with pyarrow.parquet.ParquetFile(path) as file:
+    with parquet_file(path) as file:
         names = file.schema_arrow.names
         if field not in names:
             has = ", ".join(map(repr, names[:8]))

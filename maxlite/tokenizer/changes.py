@@ -1,15 +1,15 @@
 """Which texts a new tokenizer segments otherwise than the one before it, and should not."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import regex
 
+from maxlite.tokenizer.batching import batches
 from maxlite.tokenizer.pieces import BYTE
 from maxlite.tokenizer.tokenizer import Tokenizer
 
-_BATCH_CHARACTERS, _BATCH_TEXTS = 1 << 18, 4096  # encoded at a time
 _AROUND, _MOST = 4, 24  # pieces of an example: beside what differs, and of what differs
 
 
@@ -107,7 +107,7 @@ def compare_texts(
     """
     found = [Changes() for _ in targets]
     number = 0
-    for batch in _batches(texts):
+    for batch in batches(texts):
         wanted = [
             [i for i, t in enumerate(batch) if not (of.meant_for and of.meant_for.search(t))]
             for of in targets
@@ -158,16 +158,3 @@ def _alike(a: np.ndarray, b: np.ndarray) -> int:
     """How many at the beginning are equal."""
     differ = np.flatnonzero(a != b)
     return int(differ[0]) if len(differ) else len(a)
-
-
-def _batches(texts: Iterable[str]) -> Iterator[list[str]]:
-    batch: list[str] = []
-    size = 0
-    for text in texts:
-        batch.append(text)
-        size += len(text)
-        if size >= _BATCH_CHARACTERS or len(batch) >= _BATCH_TEXTS:
-            yield batch
-            batch, size = [], 0
-    if batch:
-        yield batch

@@ -1,34 +1,17 @@
-"""Counting how often each id of a tokenizer occurs in a corpus of any size.
-
-A few megabytes are counted in this process, with the encoder's own threads. More is divided among
-processes, each with one thread: what Python does with each text would hold the encoder's threads
-up, by a quarter on two cores with SentencePiece and by more on many.
-"""
+"""Counting how often each id of a tokenizer occurs in a corpus of any size."""
 
 import contextlib
 import itertools
-import multiprocessing
-import os
-import signal
-import threading
-import traceback
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from multiprocessing import resource_tracker
-from multiprocessing.connection import Connection, wait
-from pathlib import Path
-from typing import Protocol
+from typing import Protocol, cast
 
 import numpy as np
 
-from maxlite.console import sentence
-from maxlite.errors import InputError
+from maxlite.tokenizer.batching import batches
 from maxlite.tokenizer.counts import Counts, FileCounts
-from maxlite.tokenizer.tokenizer import Tokenizer, load_tokenizer
-
-_BATCH_CHARS = 1 << 18  # encoded at a time; tokens take 100 bytes each then
-_BATCH_DOCUMENTS = 8192
-_PROCESS_BYTES = 1 << 22  # of a corpus: for less, one more process is not worth its start
+from maxlite.tokenizer.tokenizer import Tokenizer
+from maxlite.tokenizer.workers import Sized, each, exactly
 
 
 @dataclass(frozen=True)
@@ -47,18 +30,9 @@ class Ids:
     bytes: int | None = None
 
 
-class Part(Protocol):
-    """A share of a corpus that one process reads; it goes there by pickle.
+class Part(Sized, Protocol):
+    """A share of a corpus that one process reads; the figures are told by its name."""
 
-    Attributes:
-      name: what it is a part of, such as a file: the figures are told by name.
-      size: its bytes, for the progress.
-    """
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def size(self) -> int: ...
     def read(
         self, advance: Callable[[int], None], skipped: Callable[[int], None]
     ) -> Iterator[str] | Iterator[Ids]:
@@ -91,30 +65,13 @@ def count(
     Raises:
       InputError: a part can't be read or encoded, or a process has died.
     """
-    parts = sorted(parts, key=lambda part: -part.size)  # a long one at the end would run alone
-    workers = workers or cores()
-    total = sum(part.size for part in parts)
-    processes = min(workers, len(parts), total // _PROCESS_BYTES)
-    done = 0
-
-    def advance(size: int) -> None:
-        nonlocal done
-        done += size
-        if progress:
-            progress(done, total)
-
-    with _threads(processes < workers and workers > 1):
-        if processes > 1:
-            results = _in_processes(tokenizer, parts, processes, advance)
-        else:
-            results = (count_part(tokenizer, part, advance) for part in parts)
-        counts = np.zeros(tokenizer.rows, np.int64)
-        files: dict[str, FileCounts] = {}
-        with contextlib.closing(results):
-            for found, figures in results:
-                counts += found
-                name = figures.name
-                files[name] = files.get(name, FileCounts(name)) + figures
+    counts = np.zeros(tokenizer.rows, np.int64)
+    files: dict[str, FileCounts] = {}
+    with contextlib.closing(each(count_part, tokenizer, parts, workers, progress)) as results:
+        for found, figures in results:
+            counts += found
+            name = figures.name
+            files[name] = files.get(name, FileCounts(name)) + figures
     return Counts(tokenizer.fingerprint, counts, tuple(files.values()))
 
 
@@ -128,28 +85,15 @@ def count_part(
     tokenizer: Tokenizer, part: Part, advance: Callable[[int], None]
 ) -> tuple[np.ndarray, FileCounts]:
     """Counts one part: int64 [rows] and the figures. `advance` gets `part.size` in all."""
-    left, skipped = part.size, 0
-
-    def moved(size: int) -> None:  # readers read ahead
-        nonlocal left
-        size = min(size, left)
-        left -= size
-        advance(size)
+    skipped = 0
 
     def skip(documents: int) -> None:
         nonlocal skipped
         skipped += documents
 
-    counts, figures = _counted(tokenizer, part.name, part.read(moved, skip))
-    advance(left)
+    with exactly(part.size, advance) as moved:
+        counts, figures = _counted(tokenizer, part.name, part.read(moved, skip))
     return counts, figures + FileCounts(part.name, skipped=skipped)
-
-
-def cores() -> int:
-    """The cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _counted(
@@ -174,135 +118,10 @@ def _counted(
     return counts, figures
 
 
-def _batches(documents: Iterable[str] | Iterable[Ids]) -> Iterator[list[str] | Ids]:
-    texts: list[str] = []
-    size = 0
-    for document in documents:
-        if isinstance(document, Ids):
-            yield document
-            continue
-        texts.append(document)
-        size += len(document)
-        if size >= _BATCH_CHARS or len(texts) >= _BATCH_DOCUMENTS:
-            yield texts
-            texts, size = [], 0
-    if texts:
-        yield texts
-
-
-_SWITCH = "TOKENIZERS_PARALLELISM"
-
-
-@contextlib.contextmanager
-def _threads(several: bool) -> Iterator[None]:
-    """Whether encoders in this process, and in those it starts, use threads."""
-    before = os.environ.get(_SWITCH)
-    os.environ[_SWITCH] = "true" if several else "false"
-    try:
-        yield
-    finally:
-        os.environ.pop(_SWITCH)
-        if before is not None:
-            os.environ[_SWITCH] = before
-
-
-def _in_processes(
-    tokenizer: Tokenizer, parts: Sequence[Part], processes: int, advance: Callable[[int], None]
-) -> Generator[tuple[np.ndarray, FileCounts], None, None]:
-    """What `count_part` gives for each part, as they come; each process has one at a time."""
-    context = multiprocessing.get_context("spawn")
-    # Started along with the first process, it would lift the mask that keeps Ctrl-C from that.
-    resource_tracker.ensure_running()
-    todo = iter(parts)
-    busy: dict[Connection, Part] = {}
-    started = []
-    try:
-        for part in itertools.islice(todo, processes):
-            ours, theirs = context.Pipe()
-            arguments = (theirs, tokenizer.files, tokenizer.fingerprint)
-            process = context.Process(target=_work, args=arguments, daemon=True)
-            started.append(process)
-            with _uninterrupted():
-                process.start()
-            theirs.close()
-            ours.send(part)
-            busy[ours] = part
-        while busy:
-            for connection in wait(list(busy)):
-                assert isinstance(connection, Connection)
-                try:
-                    told = connection.recv()
-                except (EOFError, OSError):
-                    raise InputError(
-                        f"a process ended while it counted {busy[connection].name}: if memory ran "
-                        "out, give a lower --workers"
-                    ) from None
-                if isinstance(told, int):
-                    advance(told)
-                elif isinstance(told, Exception):
-                    raise told
-                else:
-                    yield told
-                    if (next_part := next(todo, None)) is not None:
-                        connection.send(next_part)
-                        busy[connection] = next_part
-                    else:
-                        del busy[connection]
-                        connection.close()
-    finally:
-        for process in started:
-            if process.pid is not None:
-                process.kill()  # it holds nothing that would have to be taken back
-                process.join()
-
-
-@contextlib.contextmanager
-def _uninterrupted() -> Iterator[None]:
-    """A process started in here never sees Ctrl-C; this one sees it, and SIGTERM, afterwards.
-
-    Half a start could not be taken back, and would be heard of from the other side.
-    """
-    held: list[int] = []
-    in_main = threading.current_thread() is threading.main_thread()  # elsewhere they raise nothing
-    numbers = (signal.SIGINT, signal.SIGTERM) if in_main else ()
-    before = {n: signal.signal(n, lambda number, _: held.append(number)) for n in numbers}
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # is inherited
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        for number, handler in before.items():
-            signal.signal(number, handler or signal.SIG_DFL)
-        for missed in held:
-            signal.raise_signal(missed)
-
-
-def _work(connection: Connection, files: Mapping[str, Path | bytes], fingerprint: str) -> None:
-    """A process of `_in_processes`: gets parts, says bytes read, results, or what went wrong."""
-    threading.Thread(target=_leave_with_parent, daemon=True).start()
-    with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):  # nobody is there
-        tokenizer = None
-        while True:
-            part = connection.recv()
-            try:
-                tokenizer = tokenizer or _loaded(files, fingerprint)
-                told: object = count_part(tokenizer, part, connection.send)
-            except (InputError, OSError) as error:
-                told = InputError(sentence(error))
-            except Exception:
-                told = RuntimeError(traceback.format_exc())
-            connection.send(told)
-
-
-def _loaded(files: Mapping[str, Path | bytes], fingerprint: str) -> Tokenizer:
-    tokenizer = load_tokenizer(files)
-    if tokenizer.fingerprint != fingerprint:
-        raise InputError(f"{tokenizer.path} changed while it was used; start again")
-    return tokenizer
-
-
-def _leave_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    wait([parent.sentinel])
-    os._exit(1)
+def _batches(documents: Iterable[str] | Iterable[Ids]) -> Iterator[list[str]] | Iterator[Ids]:
+    rest = iter(documents)
+    head = list(itertools.islice(rest, 1))
+    whole = itertools.chain(head, rest)
+    if head and isinstance(head[0], Ids):
+        return cast(Iterator[Ids], whole)
+    return batches(cast(Iterator[str], whole))

@@ -39,7 +39,7 @@ def test_expand_sorts_and_recurses(tmp_path, monkeypatch):
     [
         ("nothing*.txt", r"no file matches .*nothing\*\.txt"),
         ("folder", "it names a folder"),
-        ("*", r"notes\.json is of a kind that can't be read .*\.txt, \.txt\.gz, \.jsonl"),
+        ("*", r"notes\.json is of a kind that can't be read .*\.txt, \.txt\.gz, \.txt\.zst, "),
     ],
 )
 def test_expand_refuses(glob, message, tmp_path):

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from maxlite.errors import InputError
-from maxlite.tokenizer import counting, load_tokenizer
+from maxlite.tokenizer import batching, load_tokenizer, workers
 from maxlite.tokenizer.counting import Ids, count, count_texts
 from maxlite.tokenizer.counts import FileCounts
 
@@ -56,7 +56,7 @@ def tokenizer(request, tiny_tokenizer):
 @pytest.fixture
 def in_processes(monkeypatch):
     """However little there is to count."""
-    monkeypatch.setattr(counting, "_PROCESS_BYTES", 1)
+    monkeypatch.setattr(workers, "_PROCESS_BYTES", 1)
 
 
 def expected(tokenizer, texts):
@@ -81,14 +81,14 @@ def test_figures(tokenizer):
 def test_parts_add_up_to_the_whole(tiny_tokenizer, first, second, batch):
     """However the texts are divided into parts, sums and batches."""
     tokenizer = load_tokenizer(tiny_tokenizer)
-    before = counting._BATCH_CHARS
+    before = batching.CHARACTERS
     whole = count_texts(tokenizer, first + second)
     try:
-        counting._BATCH_CHARS = batch
+        batching.CHARACTERS = batch
         sums = count_texts(tokenizer, first) + count_texts(tokenizer, second)
         parts = count(tokenizer, [Lines("text", tuple(first)), Lines("text", tuple(second))])
     finally:
-        counting._BATCH_CHARS = before
+        batching.CHARACTERS = before
     assert whole.counts.tolist() == sums.counts.tolist() == parts.counts.tolist()
     assert whole.counts.tolist() == expected(tokenizer, first + second)
     named = FileCounts("total") + whole.total
@@ -131,12 +131,12 @@ def test_memory_is_not_held(tokenizer):
             living.pop()
 
     def stream():
-        for i in range(3 * counting._BATCH_DOCUMENTS):
+        for i in range(3 * batching.DOCUMENTS):
             living.append(i)
-            assert len(living) <= 2 * counting._BATCH_DOCUMENTS
+            assert len(living) <= 2 * batching.DOCUMENTS + 1  # the first is looked at
             yield Text("a")
 
-    assert count_texts(tokenizer, stream()).total.documents == 3 * counting._BATCH_DOCUMENTS
+    assert count_texts(tokenizer, stream()).total.documents == 3 * batching.DOCUMENTS
 
 
 def test_encoders_get_one_thread_each(tokenizer, monkeypatch):
@@ -178,7 +178,7 @@ def test_an_error_in_a_process_arrives_as_its_sentence(tokenizer, in_processes):
 
 def test_a_process_that_dies_is_named(tokenizer, in_processes):
     parts = [Lines("good", tuple(LINES)), Lines("large.txt", dies=True)]
-    with pytest.raises(InputError, match=r"counted large\.txt: .* --workers"):
+    with pytest.raises(InputError, match=r"read large\.txt: .* --workers"):
         count(tokenizer, parts, workers=2)
 
 
@@ -194,7 +194,8 @@ def test_a_tokenizer_that_changes_is_refused(tiny_tokenizer, tmp_path, in_proces
 ENDLESS = """
 import sys, time
 from pathlib import Path
-from maxlite.tokenizer import counting, load_tokenizer
+from maxlite.tokenizer import load_tokenizer
+from maxlite.tokenizer.counting import count
 
 
 class Endless:
@@ -208,7 +209,7 @@ class Endless:
 
 
 if __name__ == "__main__":
-    counting.count(load_tokenizer(sys.argv[1]), [Endless(), Endless()], 2)
+    count(load_tokenizer(sys.argv[1]), [Endless(), Endless()], 2)
 """
 
 
