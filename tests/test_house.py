@@ -28,7 +28,7 @@ ROOMS: dict[str, set[str]] = {
     "hf": {"parameters"},
     "surgery": {"hf"},
     "tokenizer": set(),
-    "corpus": {"tokenizer", "config", "data.order", "data.sources", "data.parts"},
+    "corpus": {"tokenizer", "config", "data.order", "data.sources", "data.parts", "data.url"},
     "data": {"tokenizer", "config"},
     "model": {"parameters"},
     "state": {"model", "hf", "surgery", "tokenizer"},

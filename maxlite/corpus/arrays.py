@@ -7,6 +7,8 @@ from types import TracebackType
 
 import numpy as np
 
+from maxlite import outputs
+
 
 class Appended:
     """Writes an array [R, ...] whose rows come in pieces; it is there once the `with` is left.
@@ -42,9 +44,8 @@ class Appended:
             return
         os.replace(temporary, self._path.with_suffix(".bin"))
         shape = [self._rows, *self._like.shape[1:]]
-        about = self._path.with_suffix(".json.tmp")
-        about.write_text(json.dumps({"dtype": self._like.dtype.str, "shape": shape}))
-        os.replace(about, self._path.with_suffix(".json"))
+        about = {"dtype": self._like.dtype.str, "shape": shape}
+        outputs.write_text(self._path.with_suffix(".json"), json.dumps(about))
 
 
 def save(folder: Path, number: int, array: np.ndarray) -> None:

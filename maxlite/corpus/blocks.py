@@ -10,15 +10,17 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import zstandard
 from datatrove.data import Document
 from datatrove.pipeline.base import PipelineStep
 from datatrove.pipeline.writers.jsonl import JsonlWriter
 
 from maxlite.corpus import arrays
 from maxlite.corpus.step import Corpuswide, Result, Step
+from maxlite.data import sources
+from maxlite.data.url import File, Url
 from maxlite.errors import InputError
 from maxlite.tokenizer.counting import Part
+from maxlite.tokenizer.workers import exactly
 
 _BATCH, _BATCH_CHARS = 1000, 1 << 20
 SHARD = "{:05d}.jsonl.zst"  # as Write names them
@@ -50,35 +52,28 @@ class Block(PipelineStep):
 class Read(Block):
     """Reads the parts of a corpus, one a task."""
 
-    def __init__(self, parts: Sequence[Part], stamps: Sequence[tuple[int, int]]):
+    def __init__(self, parts: Sequence[Part], stamps: Sequence[str]):
         super().__init__("read")
         self.parts, self.stamps = parts, stamps
 
     def run(self, data: Any, rank: int = 0, world_size: int = 1) -> Iterator[Document]:
         part, invalid = self.parts[rank], 0
-        left = part.size
-        if stamp(part) != tuple(self.stamps[rank]):
+        if stamp(part) != self.stamps[rank]:
             raise InputError(f"{part.name} has changed since the cleaning began; begin it anew")
 
         def skipped(number: int) -> None:
             nonlocal invalid
             invalid += number
 
-        def moved(size: int) -> None:  # readers read ahead
-            nonlocal left
-            size = min(size, left)
-            left -= size
-            advance(size)
-
         start = getattr(part, "start", 0)
-        for batch in _batches(
-            Document(text, f"{Path(part.name).name}:{start}:{i}")
-            for i, text in enumerate(part.read(moved, skipped))
-        ):
-            self.count("documents_out", len(batch))
-            self.count("bytes_out", _size([d.text for d in batch]))
-            yield from batch
-        advance(left)
+        with exactly(part.size, advance) as moved:
+            for batch in _batches(
+                Document(text, f"{Path(part.name).name}:{start}:{i}")
+                for i, text in enumerate(part.read(moved, skipped))
+            ):
+                self.count("documents_out", len(batch))
+                self.count("bytes_out", _size([d.text for d in batch]))
+                yield from batch
         self.count("documents_in", invalid)
         self.count("dropped/not UTF-8", invalid)
 
@@ -94,11 +89,10 @@ class ReadShard(Block):
         path = self.folder / SHARD.format(rank)
         if not path.exists():
             return
-        with zstandard.open(path, "rt", encoding="utf-8", newline="\n") as lines:
+        with sources.readable(path), sources.Lines(path, advance) as lines:
             for line in lines:
                 record = json.loads(line)
                 yield Document(record["text"], record["id"])
-        advance(path.stat().st_size)
 
 
 class Apply(Block):
@@ -256,10 +250,13 @@ class Write(JsonlWriter):
         return {"text": document.text, "id": document.id, **document.metadata}
 
 
-def stamp(part: Part) -> tuple[int, int]:
+def stamp(part: Part) -> str:
     """What tells whether a part's file is still the same."""
-    about = Path(part.name).stat()
-    return about.st_size, about.st_mtime_ns
+    path: File = getattr(part, "path", None) or Path(part.name)
+    if isinstance(path, Url):
+        return path.stamp()
+    about = path.stat()
+    return f"{about.st_size} bytes, {about.st_mtime_ns} ns"
 
 
 def _size(texts: Sequence[str]) -> int:

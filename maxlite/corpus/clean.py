@@ -4,19 +4,20 @@ in its place when it is whole.
 Beside the folder OUT that is to be made stands OUT.work, with shards, figures and what is done.
 """
 
+import contextlib
 import fcntl
 import json
 import os
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from datatrove.data import Document
 from tqdm import tqdm
 
+from maxlite import outputs
 from maxlite.console import say
 from maxlite.corpus import cleaning, executors
 from maxlite.corpus.blocks import Block, stamp
@@ -116,19 +117,24 @@ def finish(
             f"no document is left: the step '{worst['name']}' dropped {worst['documents_in']:,} of "
             f"them; loosen its settings (begun work is kept in {work})"
         )
-    made = work / "out"
-    (made / "funnel.json").write_text(json.dumps(figures, indent=1, ensure_ascii=False) + "\n")
-    if page:
-        (made / "report.html").write_text(page(figures), encoding="utf-8")
-    if (work / "dropped").exists():
-        os.replace(work / "dropped", made / "dropped")
-    if out.exists():
-        before = work / "replaced"
-        shutil.rmtree(before, ignore_errors=True)
-        os.replace(out, before)
-    os.replace(made, out)
+    with outputs.new_folder(out, replace=True) as folder:
+        _link(work / "out", folder)
+        if (work / "dropped").exists():
+            _link(work / "dropped", folder / "dropped")
+        figures_text = json.dumps(figures, indent=1, ensure_ascii=False) + "\n"
+        outputs.write_text(folder / "funnel.json", figures_text)
+        if page:
+            outputs.write_text(folder / "report.html", page(figures))
     shutil.rmtree(work)
     return figures
+
+
+def _link(source: Path, target: Path) -> None:
+    """Gives files a second name, so that nothing is lost if the folder cannot be finished."""
+    with contextlib.suppress(OSError):  # some file systems have no hard links
+        shutil.copytree(source, target, copy_function=os.link, dirs_exist_ok=True)
+        return
+    shutil.copytree(source, target, dirs_exist_ok=True)
 
 
 class Finish(Block):
@@ -158,9 +164,7 @@ def _submit(
     say(f"submitted; {out} is there once job {job} is done, and the logs are in {work}/passes")
 
 
-def _plan(
-    config: Cleaning, parts: Sequence[Part], stamps: Sequence[tuple[int, int]]
-) -> dict[str, Any]:
+def _plan(config: Cleaning, parts: Sequence[Part], stamps: Sequence[str]) -> dict[str, Any]:
     """All that the result depends on: what must be the same to go on with begun work."""
 
     def said(step: Any) -> list[Any]:
@@ -168,7 +172,7 @@ def _plan(
 
     steps = [said(step) for step in config.steps]
     read = [type(config.read).__name__, vars(config.read)]
-    ranges = [[p.name, getattr(p, "start", 0), *s] for p, s in zip(parts, stamps, strict=True)]
+    ranges = [[p.name, getattr(p, "start", 0), s] for p, s in zip(parts, stamps, strict=True)]
     files = list(dict.fromkeys(part.name for part in parts))
     plan = {"format": FORMAT, "read": read, "steps": steps, "parts": ranges, "files": files}
     plan["keep_dropped"] = config.keep_dropped
@@ -192,12 +196,10 @@ def _begin(work: Path, plan: dict[str, Any], overwrite: bool) -> None:
     for child in work.iterdir():
         if child.name != "lock":
             shutil.rmtree(child) if child.is_dir() else child.unlink()
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(plan, indent=1, ensure_ascii=False))
-    os.replace(temporary, path)
+    outputs.write_text(path, json.dumps(plan, indent=1, ensure_ascii=False))
 
 
-@contextmanager
+@contextlib.contextmanager
 def _locked(work: Path) -> Iterator[None]:
     work.mkdir(exist_ok=True)
     with (work / "lock").open("a") as file:

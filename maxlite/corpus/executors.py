@@ -10,6 +10,7 @@ import shlex
 import shutil
 import signal
 import sys
+import threading
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -25,7 +26,7 @@ from maxlite.corpus import blocks
 from maxlite.corpus.cleaning import Cleaning
 from maxlite.corpus.passes import Pass
 from maxlite.errors import InputError
-from maxlite.tokenizer.counting import cores
+from maxlite.tokenizer.workers import cores, leave_with_parent
 
 Progress = Callable[[int], None]
 
@@ -98,6 +99,7 @@ def _begin(read: Any) -> None:
     """A process of `_side_by_side` begins: it counts what it reads, and Ctrl-C is not for it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    threading.Thread(target=leave_with_parent, daemon=True).start()
     logger.disable("datatrove")
 
     def count(size: int) -> None:

@@ -51,7 +51,7 @@ class Pass:
 
 
 def passes(
-    config: Cleaning, parts: Sequence[Part], stamps: Sequence[tuple[int, int]], work: Path
+    config: Cleaning, parts: Sequence[Part], stamps: Sequence[str], work: Path
 ) -> list[Pass]:
     """The passes of a cleaning, whose files are in the folder `work`."""
     size = sum(part.size for part in parts)

@@ -216,7 +216,7 @@ def _serve(
     fingerprint: str,
 ) -> None:
     """A process of `_in_processes`: gets parts, says (False, bytes read), then (True, result)."""
-    threading.Thread(target=_leave_with_parent, daemon=True).start()
+    threading.Thread(target=leave_with_parent, daemon=True).start()
     with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):  # nobody is there
         tokenizer = None
         while True:
@@ -238,7 +238,8 @@ def _loaded(files: Mapping[str, Path | bytes], fingerprint: str) -> Tokenizer:
     return tokenizer
 
 
-def _leave_with_parent() -> None:
+def leave_with_parent() -> None:
+    """Ends this process when the one that started it ends; for a thread of its own."""
     parent = multiprocessing.parent_process()
     assert parent is not None
     wait([parent.sentinel])
