@@ -67,7 +67,12 @@ def clean(
         if config.executor == "slurm":
             _submit(config, several, work, out, page)
             return None
-        _run(config, several, work)
+        try:
+            _run(config, several, work)
+        except BaseException as error:
+            if not isinstance(error, Exception):  # but Ctrl-C, or a signal
+                say(f"what is done is kept in {work}; start again to go on")
+            raise
         return finish(config, several, work, out, page)
 
 

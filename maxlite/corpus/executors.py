@@ -69,7 +69,7 @@ def _side_by_side(
     executor: PipelineExecutor, todo: list[int], workers: int, one: Pass, progress: Progress
 ) -> None:
     context = multiprocessing.get_context("forkserver")
-    read = context.Value("q", 0)
+    read = context.RawArray("q", workers)  # bytes, by process
     # datatrove's own pool waits for ever for a process that was killed.
     pool = ProcessPoolExecutor(workers, context, _begin, (read,))
     told = 0
@@ -82,8 +82,8 @@ def _side_by_side(
                 if not one.folder:
                     progress(1)
             if one.folder:
-                progress(read.value - told)
-                told = read.value
+                progress(sum(read) - told)
+                told = sum(read)
     except BrokenProcessPool:
         raise InputError(
             f"a process was killed during the pass '{one.name}'; what is done is kept, so start "
@@ -102,9 +102,10 @@ def _begin(read: Any) -> None:
     threading.Thread(target=leave_with_parent, daemon=True).start()
     logger.disable("datatrove")
 
+    mine = multiprocessing.current_process()._identity[-1] % len(read)  # they are consecutive
+
     def count(size: int) -> None:
-        with read.get_lock():
-            read.value += size
+        read[mine] += size
 
     blocks.progress = count
 
