@@ -145,7 +145,8 @@ class Phrases:
 
     def frequent(self) -> int:
         """Characters in the most frequent phrase, if three of it have room where it is."""
-        words, chars = self._covered(max(self._places, key=len))
+        places = max(self._places, key=len)
+        words, chars = self._covered(places)
         return chars if words >= _LEAST_TIMES * self.n else 0
 
     def again(self) -> int:
