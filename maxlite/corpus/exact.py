@@ -148,9 +148,11 @@ class RepeatedLines(Corpuswide):
         results = []
         for text, some in zip(texts, lines, strict=True):
             kept = [line for line in some if not next(repeated)]
-            if len(kept) < len(some):
+            if len(kept) == len(some):
+                results.append((text, ""))
+            else:
                 text = "\n".join(kept).strip("\r\n")
-            results.append((text, "" if text and not text.isspace() else "only repeated lines"))
+                results.append((text, "" if text.strip() else "only repeated lines"))
         return results
 
     def _lines(self, texts: Sequence[str]) -> tuple[list[list[str]], np.ndarray]:

@@ -23,7 +23,7 @@ def portions(texts: Sequence[str]) -> Iterator[Sequence[str]]:
 
 
 def fold(texts: Sequence[str], whole: bool = True) -> tuple[np.ndarray, np.ndarray]:
-    """Texts in compatibility form (NFKC) and without case, white space, punctuation and "~^`".
+    """Texts in compatibility form (NFKC) and without case, white space, punctuation and "~|^`".
 
     Korean is spaced and punctuated as people please, so neither is a difference. Digits stay, and a
     space stays for what stood between two of them: 3.5 is not 35. Other symbols stay: C++ is not C,
@@ -72,5 +72,5 @@ def _kind(char: str) -> int:
         return _DIGIT
     # Cc, Cf: controls, joiners, soft hyphens. Tildes and accents that stand alone are how Korean
     # draws out a vowel or smiles. A variation selector only says how a symbol is drawn.
-    drawn = "\ufe00" <= char <= "\ufe0f" or char in "~∼"
-    return _DROPPED if drawn or category in ("Cc", "Cf", "Sk") or category[0] in "PZ" else _KEPT
+    mere = char in "~∼|" or "\ufe00" <= char <= "\ufe0f"
+    return _DROPPED if mere or category in ("Cc", "Cf", "Sk") or category[0] in "PZ" else _KEPT

@@ -75,7 +75,7 @@ class NearDuplicates(Duplicates):
             for numbers, groups in _meeting(keys):
                 later, earlier = numbers[self._pairs(_take(signatures, numbers), groups)].T
                 pairs.append(later * total + earlier)
-            found = np.unique(np.concatenate(pairs))
+            found = _distinct(pairs)
         return np.stack(np.divmod(found, max(total, 1)), axis=1)
 
     def _pairs(self, signatures: np.ndarray, groups: np.ndarray) -> np.ndarray:
@@ -96,7 +96,7 @@ class NearDuplicates(Duplicates):
         total = sum(map(len, signatures))
         pairs = np.zeros(0, np.int64)
         for some in matches:
-            pairs = np.union1d(pairs, some[:, 0] * total + some[:, 1])
+            pairs = _distinct([pairs, some[:, 0] * total + some[:, 1]])
         dropped = bytearray(total)
         for start in range(0, len(pairs), _STRIDE):
             later, earlier = np.divmod(pairs[start : start + _STRIDE], total)
@@ -136,6 +136,12 @@ def _candidates(groups: np.ndarray, neighbours: int) -> Iterator[np.ndarray]:
     for distance in range(1, min(neighbours, sizes.max() - 1) + 1):
         place = place[place - first[place] >= distance]
         yield np.stack([place, place - distance], axis=1)
+
+
+def _distinct(numbers: Sequence[np.ndarray]) -> np.ndarray:
+    """All numbers, ascending, each once; numpy's own hashes, and was 100 times slower on pairs."""
+    ascending = np.sort(np.concatenate(numbers))
+    return ascending[np.diff(ascending, prepend=-1) > 0]
 
 
 def _take(signatures: Sequence[np.ndarray], numbers: np.ndarray) -> np.ndarray:
