@@ -11,7 +11,6 @@ from __future__ import annotations
 import functools
 import math
 import statistics
-import time
 from typing import Any
 
 import jax
@@ -28,9 +27,9 @@ from maxlite.model.memory import lowest
 from maxlite.state.claims import Claims, claim
 from maxlite.training import optim
 from maxlite.training import step as step_lib
+from tools.benchmarks.stepping import MIB, compiled_step, random_batch
 
 SETS = ("everything", "vocabulary", "odd_layers", "new_rows", "new_output_rows", "norms")
-MIB = 2**20
 BATCH, LENGTH = 4, 256
 ARCH = Architecture(
     vocab_size=2000,
@@ -124,29 +123,8 @@ def _step(claims: Claims, remat: str, hook: bool) -> tuple[Any, float]:
         optimizer = optax.chain(_masked(masks), optimizer)
     bind = functools.partial(llama.bind, ARCH, remat=remat)
     state = step_lib.State(params, optimizer.init(params), step_lib.new_counters())
-    ids = np.random.default_rng(0).integers(0, ARCH.vocab_size, (1, BATCH, LENGTH + 1), np.int32)
-    ones = np.ones((1, BATCH, LENGTH), np.int32)
-    batch = {
-        "tokens": ids[..., :-1],
-        "targets": ids[..., 1:],
-        "segments": ones,
-        "positions": np.cumsum(ones, -1, dtype=np.int32) - 1,
-        "weights": ones.astype(np.float32),
-    }
-    stop = np.zeros(1, np.int32)
-    step = jax.jit(step_lib.make_step(bind, optimizer), donate_argnums=0)
-    compiled = step.lower(state, frozen, batch, stop).compile()
-    memory = compiled.memory_analysis()
-    held = [state]
-
-    def run() -> float:
-        began = time.monotonic()
-        held[0], figures = compiled(held[0], frozen, batch, stop)
-        jax.block_until_ready((held[0], figures))
-        return time.monotonic() - began
-
-    run()
-    return run, (memory.argument_size_in_bytes + memory.temp_size_in_bytes) / MIB
+    batch = random_batch((1, BATCH, LENGTH), range(ARCH.vocab_size))
+    return compiled_step(bind, optimizer, state, frozen, batch, np.zeros(1, np.int32))
 
 
 def _masked(masks: dict[str, np.ndarray]) -> optax.GradientTransformation:

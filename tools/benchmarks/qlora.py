@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import statistics
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 from tqdm import tqdm
 
 from maxlite.config import Config, Data, Eval, Source, resolve
@@ -23,12 +21,11 @@ from maxlite.score import Scorer
 from maxlite.state import mesh as mesh_lib
 from maxlite.surgery.adapters import PROJECTIONS
 from maxlite.training import optim
-from maxlite.training import step as step_lib
 from maxlite.training.begin import begin
 from maxlite.training.job import prepare
 from maxlite.transforms import AddLora
+from tools.benchmarks.stepping import MIB, compiled_step, random_batch
 
-MIB = 2**20
 BATCH, LENGTH, DOCUMENTS = 8, 256, 500
 
 
@@ -92,34 +89,13 @@ def _prepared(settings: Any, frozen_dtype: str, here: Path) -> dict[str, Any]:
         scorer = Scorer(job.bind, job.mesh, config.batch_size, LENGTH)
         views = job.corpus.evals.items()
         score = [scorer(state.params, frozen, v, name, DOCUMENTS) for name, v in views]
-        ids = np.random.default_rng(0).integers(
-            3, job.tokenizer.rows, (*job.batch_shape[:2], LENGTH + 1), np.int32
-        )
-        ones = np.ones(job.batch_shape, np.int32)
-        batch = {
-            "tokens": ids[..., :-1],
-            "targets": ids[..., 1:],
-            "segments": ones,
-            "positions": np.cumsum(ones, -1, dtype=np.int32) - 1,
-            "weights": ones.astype(np.float32),
-        }
+        batch = random_batch(job.batch_shape, range(3, job.tokenizer.rows))
         batch = jax.device_put(batch, mesh_lib.batch_sharding(job.mesh))
         flag = mesh_lib.flags(job.mesh)[False]
-        step = jax.jit(step_lib.make_step(job.bind, optimizer), donate_argnums=0)
-        compiled = step.lower(state, frozen, batch, flag).compile()
-    memory = compiled.memory_analysis()
-    held = [state]
-
-    def run() -> float:
-        began = time.monotonic()
-        held[0], figures = compiled(held[0], frozen, batch, flag)
-        jax.block_until_ready((held[0], figures))
-        return time.monotonic() - began
-
-    run()
+        step, peak_mib = compiled_step(job.bind, optimizer, state, frozen, batch, flag)
     return {
-        "step": run,
+        "step": step,
         "loss": sum(s.nll for s in score) / sum(s.scored for s in score),
         "weights_mib": sum(x.nbytes for x in jax.tree.leaves(frozen)) / MIB,
-        "peak_mib": (memory.argument_size_in_bytes + memory.temp_size_in_bytes) / MIB,
+        "peak_mib": peak_mib,
     }

@@ -1,0 +1,70 @@
+"""A training step to time: a batch of random tokens, and the step compiled for it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+import optax
+
+from maxlite.training import step as step_lib
+
+MIB = 2**20
+
+
+def random_batch(shape: tuple[int, ...], ids: range) -> dict[str, np.ndarray]:
+    """A batch of whole sequences, one document each.
+
+    Args:
+      shape: micro-batches, sequences, tokens.
+      ids: tokens are drawn from these.
+
+    Returns:
+      tokens, targets, segments, positions (int32) and weights (float32), each of that shape.
+    """
+    drawn = np.random.default_rng(0).integers(
+        ids.start, ids.stop, (*shape[:-1], shape[-1] + 1), np.int32
+    )
+    ones = np.ones(shape, np.int32)
+    return {
+        "tokens": drawn[..., :-1],
+        "targets": drawn[..., 1:],
+        "segments": ones,
+        "positions": np.cumsum(ones, -1, dtype=np.int32) - 1,
+        "weights": ones.astype(np.float32),
+    }
+
+
+def compiled_step(
+    bind: Callable[..., Any],
+    optimizer: optax.GradientTransformation,
+    state: step_lib.State,
+    *rest: Any,
+) -> tuple[Callable[[], float], float]:
+    """A step that goes on from where it was, after one that is not timed.
+
+    Args:
+      bind, optimizer: of `maxlite.training.step.make_step`.
+      state: where it begins; its arrays are given away.
+      *rest: frozen weights, a batch and the flag that ends a run, as each step gets them.
+
+    Returns:
+      A function that takes one step and gives its seconds, and the memory of the compiled step in
+      MiB: arguments and temporaries.
+    """
+    step = jax.jit(step_lib.make_step(bind, optimizer), donate_argnums=0)
+    compiled = step.lower(state, *rest).compile()
+    memory = compiled.memory_analysis()
+    held = [state]
+
+    def run() -> float:
+        began = time.monotonic()
+        held[0], figures = compiled(held[0], *rest)
+        jax.block_until_ready((held[0], figures))
+        return time.monotonic() - began
+
+    run()
+    return run, (memory.argument_size_in_bytes + memory.temp_size_in_bytes) / MIB
