@@ -179,3 +179,17 @@ def snapshot(folder: Path) -> dict[str, str]:
         else "folder"
         for path in sorted(folder.rglob("*"))
     }
+
+
+def done(outcome: Outcome) -> Outcome:
+    """The outcome of a program that must end well."""
+    assert outcome.status == 0, outcome.err
+    return outcome
+
+
+def refused(here: Path, module: str, *arguments: Any) -> str:
+    """The sentence of a program that must refuse, and must leave a folder as it was."""
+    before = snapshot(here)
+    sentence = call(module, *arguments).sentence
+    assert snapshot(here) == before
+    return sentence

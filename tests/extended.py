@@ -1,8 +1,11 @@
-"""Tokenizers that extend `tiny_tokenizer`, and what it makes of their pieces."""
+"""Tokenizers that extend `tiny_tokenizer`, what it makes of their pieces, and models for them."""
 
 import json
 import shutil
 from pathlib import Path
+
+import numpy as np
+from safetensors.numpy import load_file
 
 SPECIAL = "<|new|>"
 SYLLABLES = "가나다라마바사아자하강산달별물불꽃말길집"
@@ -64,3 +67,23 @@ def extend_json(tree: dict, pieces: list[str]) -> None:
             )
         halves = [[piece[:k], piece[k:]] for k in range(1, len(piece))]
         merges += [pair for pair in halves if vocab.keys() >= set(pair)]
+
+
+def models_and_tokenizers(here: Path, make_folder, tiny_tokenizer: Path) -> Path:
+    """Makes tied (float32) and untied (bfloat16), and tokenizers new-N with N pieces more."""
+    make_folder(here / "tied", tie_word_embeddings=True, num_hidden_layers=3)
+    make_folder(here / "untied", dtype="bfloat16", num_hidden_layers=3, seed=1)
+    for count in (1, 255, 257):
+        extend(tiny_tokenizer, here / f"new-{count}", count)
+    return here
+
+
+def table(folder: Path, name: str) -> np.ndarray:
+    """A tensor of a model folder."""
+    found = [load_file(file) for file in folder.glob("*.safetensors")]
+    return next(tensors[name] for tensors in found if name in tensors)
+
+
+def config(folder: Path) -> dict:
+    """The config.json of a model folder."""
+    return json.loads((folder / "config.json").read_text())

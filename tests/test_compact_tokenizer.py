@@ -7,7 +7,7 @@ import sys
 
 import numpy as np
 import pytest
-from commands import ROOT, call, snapshot
+from commands import ROOT, call, refused, snapshot
 from safetensors.numpy import load_file
 
 from maxlite.tokenizer import load_tokenizer
@@ -35,13 +35,6 @@ def done(*arguments):
     outcome = call(TOOL, *arguments)
     assert outcome.status == 0, outcome.err
     return outcome
-
-
-def refused(desk, *arguments):
-    before = snapshot(desk)
-    sentence = call(TOOL, *arguments).sentence
-    assert snapshot(desk) == before
-    return sentence
 
 
 def test_both_ways_are_compared(desk, given, tiny_tokenizer):
@@ -122,11 +115,11 @@ def test_dry_run_overwrite_and_what_is_not_a_tokenizer(desk, given):
     assert snapshot(desk) == before
     done(*given, "--size=300")
     made = snapshot(desk)
-    assert "exists already" in refused(desk, *given, "--size=300")
+    assert "exists already" in refused(desk, TOOL, *given, "--size=300")
     done(*given, "--size=300", "--overwrite")
     assert snapshot(desk) == made
     (desk / "out/notes.txt").write_text("mine")
-    assert "more than a tokenizer" in refused(desk, *given, "--size=300", "--overwrite")
+    assert "more than a tokenizer" in refused(desk, TOOL, *given, "--size=300", "--overwrite")
 
 
 def test_bad_input_is_one_sentence(desk, given, tiny_tokenizer):
@@ -155,7 +148,7 @@ def test_bad_input_is_one_sentence(desk, given, tiny_tokenizer):
         ([f"--tokenizer={other}", counts, out, "--size=300"], "made with another tokenizer"),
         ([f"--tokenizer={holes}", counts, out, "--size=300"], "holes"),
     ):
-        sentence = refused(desk, *arguments)
+        sentence = refused(desk, TOOL, *arguments)
         assert words in sentence, (arguments, sentence)
 
 

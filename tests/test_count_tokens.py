@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow
 import pyarrow.parquet
 import pytest
-from commands import ROOT, call, run, snapshot, start, strike
+from commands import ROOT, call, refused, run, snapshot, start, strike
 
 from maxlite.config import Data, Source
 from maxlite.data.cache import tokenize
@@ -43,13 +43,6 @@ def done(*arguments):
     outcome = call(TOOL, *arguments)
     assert outcome.status == 0, outcome.err
     return outcome
-
-
-def refused(desk, *arguments):
-    before = snapshot(desk)
-    sentence = call(TOOL, *arguments).sentence
-    assert snapshot(desk) == before
-    return sentence
 
 
 @pytest.mark.parametrize("workers", [0, 1, 3])
@@ -129,7 +122,9 @@ def test_dry_run_and_overwrite(desk, tiny_tokenizer):
     assert "1 files" in outcome.err and snapshot(desk) == before
     done(*arguments)
     made = snapshot(desk)
-    assert "out exists; choose another --out, or give --overwrite" in refused(desk, *arguments)
+    assert "out exists; choose another --out, or give --overwrite" in refused(
+        desk, TOOL, *arguments
+    )
     done(*arguments, "--overwrite")
     assert snapshot(desk) == made
 
@@ -139,7 +134,7 @@ def test_bad_text_is_named_and_skipped_only_if_asked(desk, tiny_tokenizer, monke
     (desk / "b.txt").write_bytes(b"one\n\xff\ntwo\n\xfe\n")
     arguments = [f"--tokenizer={tiny_tokenizer}", f"--text={desk}/*.txt,{desk}/*.jsonl"]
     arguments.append("--workers=2")
-    sentence = refused(desk, *arguments, f"--out={desk}/out")
+    sentence = refused(desk, TOOL, *arguments, f"--out={desk}/out")
     assert sentence.startswith(f"{desk}/b.txt, line 2: not valid UTF-8 (byte 0xff)")
     outcome = done(*arguments, "--skip_invalid", f"--json={desk}/figures.json")
     assert "2 documents left out" in outcome.out and "102 documents" in outcome.out
@@ -176,7 +171,7 @@ def test_bad_input_is_one_sentence(desk, tiny_tokenizer):
         ([given, f"--tokens={desk}/a.jsonl"], "line 1: no field 'tokens'"),
         (["--tokenizer=/nowhere", text], "/nowhere"),
     ):
-        sentence = refused(desk, *arguments)
+        sentence = refused(desk, TOOL, *arguments)
         assert words in sentence, (arguments, sentence)
 
 

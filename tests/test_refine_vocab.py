@@ -9,7 +9,7 @@ from collections import Counter
 
 import pytest
 import sentencepiece
-from commands import call, run, snapshot
+from commands import call, done, refused, run, snapshot
 
 from maxlite.tokenizer import load_tokenizer, refining
 from maxlite.tokenizer.counts import read_counts
@@ -43,19 +43,6 @@ def flags(desk, tiny_tokenizer, tmp_path):
     ]  # fmt: skip
 
 
-def done(outcome):
-    assert outcome.status == 0, outcome.err
-    return outcome
-
-
-def refused(here, *arguments) -> str:
-    """The sentence of a call that must leave everything as it was."""
-    before = snapshot(here)
-    sentence = call(TOOL, *arguments).sentence
-    assert snapshot(here) == before
-    return sentence
-
-
 def test_from_text_to_tokenizer(desk, flags, tmp_path, tiny_tokenizer):
     outcome = done(call(TOOL, *flags, f"--json={tmp_path}/f.json"))
     out, lines = tmp_path / "new", desk[1]
@@ -83,7 +70,7 @@ def test_from_text_to_tokenizer(desk, flags, tmp_path, tiny_tokenizer):
     assert table[0][:3] == ["round", "candidates", "dropped"]
     assert [row[0] for row in table[1:]] == [str(row["round"]) for row in figures["rounds"]]
     assert f"400 ids + {len(seen):,} new = {400 + len(seen):,}" in outcome.out
-    assert "exists already" in refused(tmp_path, *flags)
+    assert "exists already" in refused(tmp_path, TOOL, *flags)
     before = snapshot(out)
     done(call(TOOL, *flags, "--overwrite", "--workers=1"))
     assert snapshot(out) == before, "the same text gives the same files"
@@ -105,7 +92,7 @@ def test_it_goes_on_where_it_stopped(flags, tmp_path, monkeypatch):
     assert call(TOOL, *flags).status == 130
     assert [path.name for path in work.iterdir()] == ["state.json"]
     assert not (tmp_path / "new").exists()
-    told = refused(tmp_path, *flags, "--min_count=41", "--as_published")
+    told = refused(tmp_path, TOOL, *flags, "--min_count=41", "--as_published")
     assert "begun with another --as_published, --min_count" in told and str(work) in told
     assert "would go on after 1 rounds" in done(call(TOOL, *flags, "--dry_run")).err
     shutil.copytree(work, tmp_path / "other.work")
@@ -116,13 +103,13 @@ def test_it_goes_on_where_it_stopped(flags, tmp_path, monkeypatch):
     assert "going on" not in anew.err and not (tmp_path / "other.work").exists()
     work.mkdir()
     (work / "state.json").write_text('{"kind": "letters"}')
-    assert "no work that can be gone on with" in refused(tmp_path, *flags, "--overwrite")
+    assert "no work that can be gone on with" in refused(tmp_path, TOOL, *flags, "--overwrite")
 
 
 def test_lists_and_a_tokenizer_of_candidates(desk, flags, tmp_path, tiny_tokenizer):
     write_definition(train(desk[1], 400, "sentencepiece_bpe"), tmp_path / "candidates")
     (tmp_path / "keep").write_text("햏뷁햏뷁\n햏가\n", "utf-8")
-    assert "cannot be kept" in refused(tmp_path, *flags, f"--keep_list={tmp_path}/keep")
+    assert "cannot be kept" in refused(tmp_path, TOOL, *flags, f"--keep_list={tmp_path}/keep")
     (tmp_path / "keep").write_text("햏가\r\n", "utf-8-sig")
     (tmp_path / "ban").write_text("뷁\n", "utf-8")
     lists = [f"--keep_list={tmp_path}/keep", f"--ban_list={tmp_path}/ban"]
@@ -136,7 +123,9 @@ def test_lists_and_a_tokenizer_of_candidates(desk, flags, tmp_path, tiny_tokeniz
     report = json.loads((tmp_path / "new" / "refine.json").read_text())
     assert report["banned"][0] == "뷁"
     (tmp_path / "ban").write_text("햏가\n", "utf-8")
-    assert "both to keep and banned" in refused(tmp_path, *flags, *lists, f"--out={tmp_path}/no")
+    assert "both to keep and banned" in refused(
+        tmp_path, TOOL, *flags, *lists, f"--out={tmp_path}/no"
+    )
 
 
 @pytest.mark.parametrize("kind", ["sentencepiece", "byte_level"])
@@ -145,7 +134,7 @@ def test_continued_bpe(kind, desk, flags, tmp_path, tiny_text):
         text = (tiny_text / "en.txt").read_text("utf-8").split("\n")
         write_definition(train(text, 320, kind), tmp_path / "base")
         flags[0] = f"--base={tmp_path}/base"
-        assert "take --method=continued_bpe" in refused(tmp_path, *flags, "--method=merge")
+        assert "take --method=continued_bpe" in refused(tmp_path, TOOL, *flags, "--method=merge")
     else:
         flags.append("--method=continued_bpe")
     outcome = done(call(TOOL, *flags, f"--json={tmp_path}/f.json"))
@@ -171,31 +160,35 @@ def test_a_dry_run_writes_nothing(flags, desk, tmp_path):
 def test_bad_input(flags, desk, tmp_path, tiny_tokenizer):
     for flag in ("base", "text", "script", "out"):
         some = [f for f in flags if not f.startswith(f"--{flag}=")]
-        assert f"--{flag} must be given" in refused(tmp_path, *some)
-    assert "not a script" in refused(tmp_path, *flags, "--script=Klingon")
-    assert "no tokenizer at" in refused(tmp_path, *flags, f"--base={tmp_path}/no")
+        assert f"--{flag} must be given" in refused(tmp_path, TOOL, *some)
+    assert "not a script" in refused(tmp_path, TOOL, *flags, "--script=Klingon")
+    assert "no tokenizer at" in refused(tmp_path, TOOL, *flags, f"--base={tmp_path}/no")
     write_definition(train(desk[1], 300, "sentencepiece_unigram"), tmp_path / "unigram")
-    assert "is a Unigram model" in refused(tmp_path, *flags, f"--base={tmp_path}/unigram")
+    assert "is a Unigram model" in refused(tmp_path, TOOL, *flags, f"--base={tmp_path}/unigram")
     for wrong in ("0", "-3", "6000.5", "many"):
-        assert "must be auto, or a number" in refused(tmp_path, *flags, f"--min_count={wrong}")
-    assert "must be positive" in refused(tmp_path, *flags, "--candidates=0")
-    assert "no tokenizer at" in refused(tmp_path, *flags, "--candidates=nowhere")
+        assert "must be auto, or a number" in refused(
+            tmp_path, TOOL, *flags, f"--min_count={wrong}"
+        )
+    assert "must be positive" in refused(tmp_path, TOOL, *flags, "--candidates=0")
+    assert "no tokenizer at" in refused(tmp_path, TOOL, *flags, "--candidates=nowhere")
     learn = [*flags, "--method=continued_bpe"]
-    assert "must be a number here" in refused(tmp_path, *learn, f"--candidates={tiny_tokenizer}")
-    assert "leave --scores=ranked" in refused(tmp_path, *learn, "--scores=published")
-    assert "no candidates" in refused(tmp_path, *flags, f"--candidates={tiny_tokenizer}")
-    assert "no file matches" in refused(tmp_path, *flags, "--text=/nowhere/*")
+    assert "must be a number here" in refused(
+        tmp_path, TOOL, *learn, f"--candidates={tiny_tokenizer}"
+    )
+    assert "leave --scores=ranked" in refused(tmp_path, TOOL, *learn, "--scores=published")
+    assert "no candidates" in refused(tmp_path, TOOL, *flags, f"--candidates={tiny_tokenizer}")
+    assert "no file matches" in refused(tmp_path, TOOL, *flags, "--text=/nowhere/*")
     (tmp_path / "bad.txt").write_bytes(b"good\nb\xffd\n")
-    told = refused(tmp_path, *flags, f"--text={tmp_path}/bad.txt")
+    told = refused(tmp_path, TOOL, *flags, f"--text={tmp_path}/bad.txt")
     assert f"{tmp_path}/bad.txt, line 2: not valid UTF-8" in told
     (tmp_path / "empty.txt").write_text("\n \n")
-    assert "there is no text" in refused(tmp_path, *flags, f"--text={tmp_path}/empty.txt")
-    assert "cannot be read" in refused(tmp_path, *flags, f"--keep_list={tmp_path}/no")
-    assert "lists no pieces" in refused(tmp_path, *flags, f"--ban_list={tmp_path}/empty.txt")
-    assert "not valid UTF-8" in refused(tmp_path, *flags, f"--ban_list={tmp_path}/bad.txt")
+    assert "there is no text" in refused(tmp_path, TOOL, *flags, f"--text={tmp_path}/empty.txt")
+    assert "cannot be read" in refused(tmp_path, TOOL, *flags, f"--keep_list={tmp_path}/no")
+    assert "lists no pieces" in refused(tmp_path, TOOL, *flags, f"--ban_list={tmp_path}/empty.txt")
+    assert "not valid UTF-8" in refused(tmp_path, TOOL, *flags, f"--ban_list={tmp_path}/bad.txt")
     (tmp_path / "new").mkdir()
     (tmp_path / "new" / "model.safetensors").touch()
-    assert "is more than a tokenizer" in refused(tmp_path, *flags, "--overwrite")
+    assert "is more than a tokenizer" in refused(tmp_path, TOOL, *flags, "--overwrite")
 
 
 def test_what_is_not_utf8_is_left_out_if_asked(flags, desk, tmp_path):

@@ -1,30 +1,21 @@
 """Surgery, training and export together: a model is rebuilt, trained on, and loaded by others."""
 
 import contextlib
-import functools
 import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 from collections import namedtuple
 from pathlib import Path
 
-import jax
 import numpy as np
 import pytest
-from commands import ROOT, Outcome, call, losses, metrics, snapshot, status, strike
-from extended import extend
-from safetensors.numpy import load_file
+from commands import call, done, losses, metrics, snapshot, status
+from extended import models_and_tokenizers
 
 from maxlite.hf.folder import open_folder
-from maxlite.model import llama
 from maxlite.state import batch, source
-from maxlite.state import mesh as mesh_lib
-from maxlite.state.source import open_model
 from maxlite.tokenizer import load_tokenizer
-from maxlite.transforms import ExtendVocab, Untie, UpscaleDepth
 
 STAGE = """
 from maxlite.config import Checkpoint, Config, Data, Eval, Log, Optimizer
@@ -52,12 +43,8 @@ WEIGHTS = "model.safetensors"
 @pytest.fixture(scope="module")
 def desk(tmp_path_factory, make_folder, tiny_text, tiny_tokenizer) -> Path:
     """A folder with models, tied (float32) and untied (bfloat16), xx.txt and new tokenizers."""
-    here = tmp_path_factory.mktemp("surgery")
-    make_folder(here / "tied", tie_word_embeddings=True, num_hidden_layers=3)
-    make_folder(here / "untied", dtype="bfloat16", num_hidden_layers=3, seed=1)
+    here = models_and_tokenizers(tmp_path_factory.mktemp("surgery"), make_folder, tiny_tokenizer)
     shutil.copy(tiny_text / "xx.txt", here / "xx.txt")
-    for count in (1, 255, 257):
-        extend(tiny_tokenizer, here / f"new-{count}", count)
     return here
 
 
@@ -80,11 +67,6 @@ def train(desk: Path, name: str, model: str | Path, init: str = "", /, **setting
 def better(run: Path) -> Path:
     """The export of a run."""
     return run.with_name(f"{run.name}-better")
-
-
-def done(outcome: Outcome) -> Outcome:
-    assert outcome.status == 0, outcome.err
-    return outcome
 
 
 # --- the promise ---------------------------------------------------------------------------------
@@ -191,49 +173,7 @@ def test_transformers_agrees_on_the_loss_of_the_export(name, desk, trained, tmp_
     assert ours["loss"] == pytest.approx(nll / tokens, abs=1e-4)
 
 
-# --- what must not change ------------------------------------------------------------------------
-
-
-# Here it is compiling that takes the time.
-quick = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
-
-
-def logits(folder: Path, init: list, mesh_text: str) -> np.ndarray:
-    """[B, S, V] of two rows of old tokens, in each two documents, on the devices of a mesh."""
-    opened = open_model(str(folder), init=init)
-    mesh = mesh_lib.make_mesh(mesh_text)
-    params = opened.load(mesh_lib.shardings(mesh, opened.shapes), opened.stored_dtypes())
-    tokens = np.random.default_rng(0).integers(3, 400, (8, 24), np.int32)
-    lengths = [np.arange(10), np.arange(14)]
-    positions = np.tile(np.concatenate(lengths), (8, 1)).astype(np.int32)
-    segments = np.repeat([[1, 2]], [10, 14], axis=1).repeat(8, axis=0).astype(np.int32)
-
-    @quick
-    def run(params):
-        model = llama.bind(opened.architecture, params, {}, dtype=np.float32)
-        return model.logits(model(tokens, positions, segments))
-
-    with jax.set_mesh(mesh):
-        return np.asarray(run(params))
-
-
-@pytest.mark.parametrize("mesh", ["fsdp=8", "fsdp=4,tensor=2"])
-@pytest.mark.parametrize(("model", "count"), [("tied", 257), ("untied", 1)])
-def test_logits_of_old_ids_are_those_from_before(desk, model, count, mesh):
-    before = logits(desk / model, [], mesh)
-    after = logits(desk / model, [ExtendVocab(tokenizer=str(desk / f"new-{count}"))], mesh)
-    assert after.shape == (*before.shape[:2], 400 + count)
-    assert np.abs(before).max() > 0.1
-    np.testing.assert_allclose(after[..., :400], before, rtol=0, atol=1e-5)
-
-
-def test_untying_changes_no_logit_and_new_layers_of_llama_pro_change_none_bit_for_bit(desk):
-    before = logits(desk / "tied", [], "fsdp=8")
-    np.testing.assert_allclose(logits(desk / "tied", [Untie()], "fsdp=8"), before, atol=1e-6)
-    expanded = logits(desk / "tied", [UpscaleDepth(method="llama_pro", add=3)], "fsdp=8")
-    np.testing.assert_array_equal(expanded, before)
-    deeper = logits(desk / "tied", [UpscaleDepth(method="dus", drop=1)], "fsdp=8")
-    assert np.abs(deeper - before).max() > 1e-3
+# --- layers that change nothing at first ---------------------------------------------------------
 
 
 EVALUATED = {"eval__every": 4}
@@ -440,117 +380,3 @@ def test_a_tool_on_a_run_writes_what_it_writes_from_the_export(tool, desk, train
         tmp_path / "one", output_loading_info=True
     )
     assert not any(report.values())
-
-
-# --- interrupted ---------------------------------------------------------------------------------
-
-SLOW = """
-import runpy, sys, time
-from maxlite.hf.stream import Stream
-
-append = Stream.append
-
-def slowly(*arguments):
-    time.sleep(0.2)
-    append(*arguments)
-
-Stream.append = slowly
-runpy.run_module(sys.argv.pop(1), run_name="__main__", alter_sys=True)
-"""
-REBUILD = {
-    "upscale_depth": ["--method=dus", "--drop=1"],
-    "extend_vocab": ["--tokenizer={desk}/new-257"],
-}
-
-
-def started(tool: str, *arguments) -> subprocess.Popen:
-    """A tool that takes its time to write."""
-    return subprocess.Popen(
-        [sys.executable, "-c", SLOW, f"tools.{tool}", *map(str, arguments)],
-        cwd=ROOT,
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
-
-
-@pytest.mark.parametrize("tool", REBUILD)
-def test_a_killed_tool_leaves_nothing_that_looks_finished(tool, desk, tmp_path):
-    arguments = [f"--model={desk}/untied", f"--out={tmp_path}/out"]
-    arguments += [setting.format(desk=desk) for setting in REBUILD[tool]]
-
-    def writing() -> bool:
-        return any(tmp_path.glob(f"out.tmp-*/{WEIGHTS}"))
-
-    (outcome,) = strike(signal.SIGKILL, started(tool, *arguments), writing)
-    assert outcome.status == -signal.SIGKILL
-    (left,) = tmp_path.iterdir()
-    assert left.name.startswith("out.tmp-")
-    done(call(f"tools.{tool}", *arguments))
-    assert [path.name for path in tmp_path.iterdir()] == ["out"]
-    assert open_folder(tmp_path / "out").parameters > 0
-
-
-@pytest.mark.parametrize("tool", REBUILD)
-@pytest.mark.parametrize(
-    ("number", "code", "said"),
-    [(signal.SIGTERM, 143, "terminated"), (signal.SIGINT, 130, "interrupted")],
-)
-def test_a_terminated_tool_leaves_nothing_at_all(tool, number, code, said, desk, tmp_path):
-    arguments = [f"--model={desk}/untied", f"--out={tmp_path}/new/out"]
-    arguments += [setting.format(desk=desk) for setting in REBUILD[tool]]
-
-    def writing() -> bool:
-        return any(tmp_path.glob(f"new/out.tmp-*/{WEIGHTS}"))
-
-    (outcome,) = strike(number, started(tool, *arguments, f"--json={tmp_path}/f.json"), writing)
-    assert outcome.status == code
-    assert outcome.err.splitlines()[-1] == f"maxlite: {said}" and "Traceback" not in outcome.err
-    assert not list(tmp_path.iterdir())
-
-
-def test_termination_while_replacing_keeps_what_was_there(desk, tmp_path, monkeypatch):
-    arguments = [f"--model={desk}/untied", f"--out={tmp_path}/out", "--layers=0-1"]
-    done(call("tools.upscale_depth", *arguments))
-    before, handler = snapshot(tmp_path), signal.getsignal(signal.SIGTERM)
-    rename = os.rename
-
-    def struck(*names):
-        rename(*names)
-        os.kill(os.getpid(), signal.SIGTERM)
-
-    monkeypatch.setattr(os, "rename", struck)
-    arguments[-1] = "--layers=0-2,0-2"
-    outcome = call("tools.upscale_depth", *arguments, "--overwrite")
-    assert outcome.status == 143 and outcome.err.endswith("maxlite: terminated\n")
-    assert snapshot(tmp_path) == before
-    assert signal.getsignal(signal.SIGTERM) == handler
-
-
-@pytest.mark.parametrize("tool", REBUILD)
-def test_a_disk_without_room_is_one_sentence_with_both_numbers(tool, desk, tmp_path, monkeypatch):
-    usage = shutil.disk_usage(tmp_path)
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=10_000))
-    settings = [setting.format(desk=desk) for setting in REBUILD[tool]]
-    sentence = call(
-        f"tools.{tool}", f"--model={desk}/untied", f"--out={tmp_path}/out", *settings
-    ).sentence
-    assert f"{tmp_path}/out needs 0.1" in sentence and "its disk has 0.01 MB free" in sentence
-    assert not list(tmp_path.iterdir())
-
-
-def test_the_room_that_is_asked_for_is_what_is_written(desk, tmp_path, monkeypatch):
-    arguments = [f"--model={desk}/untied", f"--out={tmp_path}/out", "--method=dus", "--drop=1"]
-    done(call("tools.upscale_depth", *arguments))
-    weights = sum(x.nbytes for x in load_file(tmp_path / "out" / WEIGHTS).values())
-    others = sum(
-        path.stat().st_size
-        for path in (tmp_path / "out").iterdir()
-        if path.name in open_folder(desk / "untied").files
-    )
-    shutil.rmtree(tmp_path / "out")
-    usage = shutil.disk_usage(tmp_path)
-    for free, fits in ((weights + others - 1, False), (weights + others, True)):
-        monkeypatch.setattr(shutil, "disk_usage", lambda _, free=free: usage._replace(free=free))
-        outcome = call("tools.upscale_depth", *arguments)
-        assert (outcome.status == 0) is fits, outcome.err

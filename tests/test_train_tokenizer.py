@@ -6,25 +6,12 @@ import subprocess
 import sys
 
 import pytest
-from commands import call, run, snapshot
+from commands import call, done, refused, run, snapshot
 
 from maxlite.tokenizer import load_tokenizer
 from maxlite.tokenizer.training import KINDS
 
 TOOL = "tools.train_tokenizer"
-
-
-def done(outcome):
-    assert outcome.status == 0, outcome.err
-    return outcome
-
-
-def refused(here, *arguments) -> str:
-    """The sentence of a call that must leave everything as it was."""
-    before = snapshot(here)
-    sentence = call(TOOL, *arguments).sentence
-    assert snapshot(here) == before
-    return sentence
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -48,7 +35,7 @@ def test_each_kind(kind, tiny_text, tmp_path):
     assert tokenizer.rows == 390 and 0 < told["tokens_per_char"] < 1
     assert tokenizer.decode(tokenizer.encode_one("the cat 강산")) == "the cat 강산"
     before = snapshot(out)
-    assert "exists already" in refused(tmp_path, *flags[:-1])
+    assert "exists already" in refused(tmp_path, TOOL, *flags[:-1])
     done(call(TOOL, *flags, "--overwrite"))
     assert snapshot(out) == before, "the same text gives the same files"
 
@@ -79,7 +66,7 @@ def test_the_kind_of_the_base(tiny_text, tiny_tokenizer, tmp_path):
     flags[2] = f"--base={tmp_path}/bytes"
     outcome = done(call(TOOL, *flags, f"--out={tmp_path}/more"))
     assert "byte_level with 300 pieces (256 byte, 42 normal, 2 special)" in outcome.out
-    told = refused(tmp_path, *flags, "--kind=sentencepiece_bpe", f"--out={tmp_path}/no")
+    told = refused(tmp_path, TOOL, *flags, "--kind=sentencepiece_bpe", f"--out={tmp_path}/no")
     assert f"{tmp_path}/bytes" in told and "leave the base out" in told
 
 
@@ -97,30 +84,30 @@ def test_bad_input(tiny_text, tmp_path):
     for left_out in range(3):
         some = flags[:left_out] + flags[left_out + 1 :]
         name = flags[left_out].split("=")[0]
-        assert f"{name} must be given" in refused(tmp_path, *some)
-    assert "no file matches" in refused(tmp_path, *flags[1:], "--text=/nowhere/*.txt")
-    assert "must be positive" in refused(tmp_path, *flags, "--size=-3")
-    assert "no tokenizer at" in refused(tmp_path, *flags, f"--base={tmp_path}/no")
-    assert "--coverage" in refused(tmp_path, *flags, "--coverage=1.2")
-    assert "--coverage" in refused(tmp_path, *flags, "--coverage=0.5")
-    assert "no coverage" in refused(tmp_path, *flags, "--kind=byte_level", "--coverage=1")
-    assert "largest size possible" in refused(tmp_path, *flags, "--size=60000")
-    assert "too few" in refused(tmp_path, *flags, "--size=30")
+        assert f"{name} must be given" in refused(tmp_path, TOOL, *some)
+    assert "no file matches" in refused(tmp_path, TOOL, *flags[1:], "--text=/nowhere/*.txt")
+    assert "must be positive" in refused(tmp_path, TOOL, *flags, "--size=-3")
+    assert "no tokenizer at" in refused(tmp_path, TOOL, *flags, f"--base={tmp_path}/no")
+    assert "--coverage" in refused(tmp_path, TOOL, *flags, "--coverage=1.2")
+    assert "--coverage" in refused(tmp_path, TOOL, *flags, "--coverage=0.5")
+    assert "no coverage" in refused(tmp_path, TOOL, *flags, "--kind=byte_level", "--coverage=1")
+    assert "largest size possible" in refused(tmp_path, TOOL, *flags, "--size=60000")
+    assert "too few" in refused(tmp_path, TOOL, *flags, "--size=30")
     (tmp_path / "bad.txt").write_bytes(b"good\nb\xffd\n")
-    told = refused(tmp_path, *flags[1:], f"--text={tmp_path}/bad.txt")
+    told = refused(tmp_path, TOOL, *flags[1:], f"--text={tmp_path}/bad.txt")
     assert f"{tmp_path}/bad.txt, line 2: not valid UTF-8" in told
     (tmp_path / "empty.txt").write_text("\n \n")
-    assert "no text" in refused(tmp_path, *flags[1:], f"--text={tmp_path}/empty.txt")
+    assert "no text" in refused(tmp_path, TOOL, *flags[1:], f"--text={tmp_path}/empty.txt")
     (tmp_path / "long.txt").write_text("x y " * 300_000)
-    told = refused(tmp_path, *flags[1:], f"--text={tmp_path}/long.txt", "--sample_mb=1")
+    told = refused(tmp_path, TOOL, *flags[1:], f"--text={tmp_path}/long.txt", "--sample_mb=1")
     assert "--sample_mb=1 is too little for a document" in told
     (tmp_path / "lines.jsonl").write_text('{"content": "x"}\n')
-    told = refused(tmp_path, *flags[1:], f"--text={tmp_path}/lines.jsonl")
+    told = refused(tmp_path, TOOL, *flags[1:], f"--text={tmp_path}/lines.jsonl")
     assert "no field 'text'" in told
     done(call(TOOL, *flags, "--dry_run"))
     (tmp_path / "new").mkdir()
     (tmp_path / "new" / "model.safetensors").touch()
-    assert "is more than a tokenizer" in refused(tmp_path, *flags, "--overwrite")
+    assert "is more than a tokenizer" in refused(tmp_path, TOOL, *flags, "--overwrite")
 
 
 def test_help_tells_of_every_flag():

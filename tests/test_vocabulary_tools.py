@@ -4,46 +4,21 @@ import importlib.util
 import json
 import subprocess
 import sys
-from pathlib import Path
 
 import ml_dtypes
 import numpy as np
 import pytest
-from commands import Outcome, call, run, snapshot
-from extended import SYLLABLES, extend, new_pieces, split
-from safetensors.numpy import load_file
+from commands import call, done, refused, run, snapshot
+from extended import SYLLABLES, config, extend, new_pieces, split, table
 
-from maxlite.errors import InputError
 from maxlite.hf import writer
 from maxlite.hf.folder import open_folder
 from maxlite.state import init
 from maxlite.tokenizer import load_tokenizer
-from maxlite.transforms import CompactVocab, ExtendVocab, Untie
+from maxlite.transforms import ExtendVocab, Untie
 
 EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
 BF16 = np.dtype(ml_dtypes.bfloat16)
-
-
-def table(folder: Path, name: str) -> np.ndarray:
-    found = [load_file(f) for f in folder.glob("*.safetensors")]
-    return next(tensors[name] for tensors in found if name in tensors)
-
-
-def config(folder: Path) -> dict:
-    return json.loads((folder / "config.json").read_text())
-
-
-def done(outcome: Outcome) -> Outcome:
-    assert outcome.status == 0, outcome.err
-    return outcome
-
-
-def refused(here: Path, tool: str, *arguments) -> str:
-    """The sentence of a tool that must refuse and leave everything as it was."""
-    before = snapshot(here)
-    sentence = call(f"tools.{tool}", *arguments).sentence
-    assert snapshot(here) == before
-    return sentence
 
 
 def nearest(values: np.ndarray, dtype: np.dtype) -> bytes:
@@ -169,7 +144,7 @@ def test_a_padded_folder(tiny_folder, tmp_path):
     source = tiny_folder(vocab_size=448)
     new = extend(source, tmp_path / "new", 30)
     arguments = [f"--model={source}", f"--tokenizer={new}", f"--out={tmp_path}/out"]
-    sentence = refused(tmp_path, "extend_vocab", *arguments)
+    sentence = refused(tmp_path, "tools.extend_vocab", *arguments)
     assert "448 rows for a tokenizer of 400 ids" in sentence and "--reuse_padding" in sentence
     outcome = done(call("tools.extend_vocab", *arguments, "--reuse_padding"))
     assert "30 of them in the place of surplus ones" in outcome.err
@@ -200,10 +175,10 @@ def test_a_tokenizer_that_does_not_fit(tiny_folder, tmp_path):
     source = tiny_folder()
     arguments = [f"--model={source}", f"--out={tmp_path}/out"]
     assert "nothing to extend" in refused(
-        tmp_path, "extend_vocab", *arguments, f"--tokenizer={source}"
+        tmp_path, "tools.extend_vocab", *arguments, f"--tokenizer={source}"
     )
     assert f"no tokenizer at {tmp_path}/no" in refused(
-        tmp_path, "extend_vocab", *arguments, f"--tokenizer={tmp_path}/no"
+        tmp_path, "tools.extend_vocab", *arguments, f"--tokenizer={tmp_path}/no"
     )
     other = extend(source, tmp_path / "other", 5)
     tree = json.loads((other / "tokenizer.json").read_text("utf-8"))
@@ -213,16 +188,16 @@ def test_a_tokenizer_that_does_not_fit(tiny_folder, tmp_path):
     vocab["zzz"] = vocab.pop(piece)
     tree["model"]["merges"] = [m for m in tree["model"]["merges"] if "".join(m) != piece]
     (other / "tokenizer.json").write_text(json.dumps(tree), "utf-8")
-    sentence = refused(tmp_path, "extend_vocab", *arguments, f"--tokenizer={other}")
+    sentence = refused(tmp_path, "tools.extend_vocab", *arguments, f"--tokenizer={other}")
     assert "does not extend" in sentence and f"id {last} is 'zzz' there and {piece!r}" in sentence
     bare = tiny_folder("bare", tokenizer="")
     flags = [f"--model={bare}", f"--tokenizer={other}", f"--out={tmp_path}/out"]
-    assert "no tokenizer.json" in refused(tmp_path, "extend_vocab", *flags)
+    assert "no tokenizer.json" in refused(tmp_path, "tools.extend_vocab", *flags)
     small = tiny_folder("small", vocab_size=300)
     flags[0] = f"--model={small}"
     good = extend(source, tmp_path / "good", 5)
     flags[1] = f"--tokenizer={good}"
-    sentence = refused(tmp_path, "extend_vocab", *flags)
+    sentence = refused(tmp_path, "tools.extend_vocab", *flags)
     assert "ids up to 399" in sentence and "only 300 rows" in sentence
 
 
@@ -231,25 +206,25 @@ def test_flags_that_do_not_fit(tiny_folder, tmp_path):
     new = extend(source, tmp_path / "new", 5)
     arguments = [f"--model={source}", f"--tokenizer={new}"]
     out = f"--out={tmp_path}/out"
-    sentence = refused(tmp_path, "extend_vocab", *arguments, out, "--output_init=mean")
+    sentence = refused(tmp_path, "tools.extend_vocab", *arguments, out, "--output_init=mean")
     assert "is tied" in sentence and "--untie" in sentence
-    assert "zeros" in refused(tmp_path, "extend_vocab", *arguments, out, "--input_init=zeros")
-    assert "seed" in refused(tmp_path, "extend_vocab", *arguments, out, "--seed=-1")
-    assert "--out" in refused(tmp_path, "extend_vocab", *arguments)
-    assert "--tokenizer" in refused(tmp_path, "extend_vocab", f"--model={source}", out)
-    same = refused(tmp_path, "extend_vocab", *arguments, f"--out={source}", "--overwrite")
+    assert "zeros" in refused(tmp_path, "tools.extend_vocab", *arguments, out, "--input_init=zeros")
+    assert "seed" in refused(tmp_path, "tools.extend_vocab", *arguments, out, "--seed=-1")
+    assert "--out" in refused(tmp_path, "tools.extend_vocab", *arguments)
+    assert "--tokenizer" in refused(tmp_path, "tools.extend_vocab", f"--model={source}", out)
+    same = refused(tmp_path, "tools.extend_vocab", *arguments, f"--out={source}", "--overwrite")
     assert "is the model itself" in same
     for tool in ("extend_vocab", "untie"):
         flags = arguments if tool == "extend_vocab" else arguments[:1]
-        assert f"{new} " in refused(tmp_path, tool, *flags, f"--out={new}")
+        assert f"{new} " in refused(tmp_path, f"tools.{tool}", *flags, f"--out={new}")
     untied = tiny_folder("untied")
     flags = [f"--model={untied}", f"--tokenizer={new}", out, "--untie"]
-    assert "is not tied" in refused(tmp_path, "extend_vocab", *flags)
+    assert "is not tied" in refused(tmp_path, "tools.extend_vocab", *flags)
     (tmp_path / "here.png").touch()
     for name, told in (("no/x.png", "folder that does not exist"), ("here.png", "exists")):
         flag = f"--plot={tmp_path}/{name}"
         if importlib.util.find_spec("matplotlib"):
-            assert told in refused(tmp_path, "extend_vocab", *arguments, out, flag)
+            assert told in refused(tmp_path, "tools.extend_vocab", *arguments, out, flag)
 
 
 def test_a_dry_run_of_each_writes_nothing(tiny_folder, tmp_path):
@@ -300,7 +275,7 @@ def test_a_plot_without_matplotlib(tiny_folder, tmp_path, monkeypatch):
     source = tiny_folder()
     new = extend(source, tmp_path / "new", 20)
     arguments = [f"--model={source}", f"--tokenizer={new}", f"--plot={tmp_path}/norms.png"]
-    sentence = refused(tmp_path, "extend_vocab", *arguments, f"--out={tmp_path}/out")
+    sentence = refused(tmp_path, "tools.extend_vocab", *arguments, f"--out={tmp_path}/out")
     assert "maxlite[plot]" in sentence
 
 
@@ -330,100 +305,6 @@ def test_untying(tiny_folder, tmp_path):
     assert HEAD in outcome.err and outcome.out == ""
     assert table(out, HEAD).tobytes() == table(source, EMBEDDING).tobytes()
     assert config(out) == config(source) | {"tie_word_embeddings": False}
-    assert "is not tied" in refused(tmp_path, "untie", f"--model={out}", f"--out={tmp_path}/again")
-
-
-# --- compact_vocab ---------------------------------------------------------------------------
-
-
-def compacted_tokenizer(source: Path, target: Path, kept: list[int]) -> Path:
-    from sentencepiece import sentencepiece_model_pb2 as pb2
-
-    proto = pb2.ModelProto()
-    proto.ParseFromString((source / "tokenizer.model").read_bytes())
-    pieces = [proto.pieces[i] for i in kept]
-    del proto.pieces[:]
-    proto.pieces.extend(pieces)
-    target.write_bytes(proto.SerializeToString())
-    return target
-
-
-def test_compaction(tiny_folder, tmp_path):
-    source = tiny_folder(tokenizer="model", eos_token_id=[2, 350], dtype="bfloat16")
-    kept = [0, 1, 2, *range(3, 259), *range(300, 390, 3), 350, 398]
-    kept = sorted({*kept})
-    small = compacted_tokenizer(source, tmp_path / "small.model", kept)
-    shuffled = np.random.default_rng(0).permutation(kept)
-    (tmp_path / "ids").write_text("\n".join(map(str, shuffled)))
-    out = tmp_path / "out"
-    flags = [f"--model={source}", f"--kept_ids={tmp_path}/ids", f"--out={out}"]
-    sentence = refused(tmp_path, "compact_vocab", *flags)
-    assert "400 ids" in sentence and "--tokenizer" in sentence
-    outcome = done(
-        call("tools.compact_vocab", *flags, f"--tokenizer={small}", f"--json={tmp_path}/f.json")
+    assert "is not tied" in refused(
+        tmp_path, "tools.untie", f"--model={out}", f"--out={tmp_path}/again"
     )
-    assert f"400 vocabulary rows -> {len(kept)}" in outcome.err
-    for name in (EMBEDDING, HEAD):
-        assert table(out, name).tobytes() == table(source, name)[kept].tobytes()
-    assert config(out)["eos_token_id"] == [2, kept.index(350)]
-    assert config(out)["vocab_size"] == len(kept)
-    assert (out / "kept_ids.txt").read_text().split() == [str(i) for i in kept]
-    note = json.loads((out / "maxlite.json").read_text())
-    assert note["kept_ids"] == "kept_ids.txt" and note["vocabulary"]["rows"] == len(kept)
-    assert json.loads((tmp_path / "f.json").read_text())["rows"] == len(kept)
-    big, now = load_tokenizer(source), load_tokenizer(out)
-    assert [now.piece(i) for i in range(now.rows)] == [big.piece(i) for i in kept]
-    assert (now.bos, now.eos) == (1, 2)
-
-    (tmp_path / "fewer").write_text("\n".join(map(str, kept[:-1])))
-    flags[1] = f"--kept_ids={tmp_path}/fewer"
-    flags[2] = f"--out={tmp_path}/out2"
-    sentence = refused(tmp_path, "compact_vocab", *flags, f"--tokenizer={small}")
-    assert f"has {len(kept)} ids" in sentence and f"{len(kept) - 1} rows" in sentence
-    swapped = sorted({*kept[:-1], 399})
-    (tmp_path / "fewer").write_text("\n".join(map(str, swapped)))
-    sentence = refused(tmp_path, "compact_vocab", *flags, f"--tokenizer={small}")
-    assert "does not belong to these ids" in sentence and repr(big.piece(399)) in sentence
-
-
-def test_keeping_everything_changes_nothing(tiny_folder, tmp_path):
-    source = tiny_folder(vocab_size=448, dtype="bfloat16")
-    (tmp_path / "ids").write_text("".join(f"{i}\n" for i in reversed(range(448))))
-    out = tmp_path / "out"
-    flags = [f"--model={source}", f"--kept_ids={tmp_path}/ids", f"--out={out}"]
-    done(call("tools.compact_vocab", *flags))
-    before, after = snapshot(source), snapshot(out)
-    weights = "model.safetensors"
-    assert load_file(source / weights).keys() == load_file(out / weights).keys()
-    for name, tensor in load_file(source / weights).items():
-        assert tensor.tobytes() == table(out, name).tobytes()
-    del before[weights], after[weights]
-    assert after | before == after
-    assert after.keys() - before.keys() == {"maxlite.json", "kept_ids.txt"}
-
-
-def test_ids_that_do_not_fit(tiny_folder, tmp_path):
-    source = tiny_folder()
-    flags = [f"--model={source}", f"--out={tmp_path}/out"]
-    assert "--kept_ids" in refused(tmp_path, "compact_vocab", *flags)
-    flags.append(f"--kept_ids={tmp_path}/ids")
-    assert "cannot be read" in refused(tmp_path, "compact_vocab", *flags)
-    for text, told in (("1\n1\n", "line 2"), ("1\n2\nx\n", "line 3: 'x'"), ("400\n", "line 1")):
-        (tmp_path / "ids").write_text(text)
-        assert told in refused(tmp_path, "compact_vocab", *flags)
-    kept = [0, *range(2, 400)]
-    (tmp_path / "ids").write_text("".join(f"{i}\n" for i in kept))
-    small = compacted_tokenizer(source, tmp_path / "small.model", kept)
-    sentence = refused(tmp_path, "compact_vocab", *flags, f"--tokenizer={small}")
-    assert "bos_token_id 1, which is not among the ids to keep" in sentence
-
-
-def test_a_config_compacts_too(tiny_folder, tmp_path):
-    model = open_folder(tiny_folder(vocab_size=448))
-    (tmp_path / "ids").write_text("".join(f"{i}\n" for i in range(400)))
-    after = init.apply(model, [CompactVocab(kept_ids=str(tmp_path / "ids"))])
-    assert after.tensors[HEAD].shape == (400, 32)
-    assert after.metadata["history"][-1]["tool"] == "compact_vocab"
-    for empty in (CompactVocab(), ExtendVocab()):
-        with pytest.raises(InputError, match=r"has no (kept_ids|tokenizer); name"):
-            init.apply(model, [empty])

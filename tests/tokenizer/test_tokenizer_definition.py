@@ -3,8 +3,8 @@ import shutil
 
 import numpy as np
 import pytest
-import sentencepiece
 import tokenizers
+from definition_examples import LINES, NEW, TEXTS, edited, folder, read, same_ids
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sentencepiece import sentencepiece_model_pb2 as pb2
@@ -12,60 +12,6 @@ from sentencepiece import sentencepiece_model_pb2 as pb2
 from maxlite.errors import InputError
 from maxlite.tokenizer import load_tokenizer
 from maxlite.tokenizer.definition import Piece, open_definition, write_definition
-
-TEXTS = st.lists(st.text(alphabet="the moon SEes, 12가나.\n▁é🙂<s>", max_size=30), max_size=4)
-LINES = ["The cat sees  the moon", " 가나다 the", "", "  ", "x\n\ty ▁é🙂"]
-NEW = ["가", "나", "가나", "▁가", "▁가나", "▁moonlight", "다", "나다", "▁sees▁"]
-
-
-def read(data: bytes):
-    proto = pb2.ModelProto()
-    proto.ParseFromString(data)
-    return proto
-
-
-def folder(path, **files):
-    path.mkdir()
-    for name, content in files.items():
-        content = content if isinstance(content, bytes) else content.encode()
-        (path / name.replace("__", ".")).write_bytes(content)
-    return path
-
-
-def edited(path, change):
-    """A copy of a tokenizer.json beside it, after `change(tree)`."""
-    tree = json.loads(path.read_text("utf-8"))
-    change(tree)
-    target = path.with_name("edited.json")
-    target.write_text(json.dumps(tree, ensure_ascii=False), "utf-8")
-    return target
-
-
-@pytest.fixture
-def model(tmp_path, tiny_tokenizer):
-    """A bare tokenizer.model, editable."""
-    return shutil.copy(tiny_tokenizer / "tokenizer.model", tmp_path / "tokenizer.model")
-
-
-@pytest.fixture
-def lone_json(tmp_path, tiny_tokenizer):
-    return shutil.copy(tiny_tokenizer / "tokenizer.json", tmp_path / "tokenizer.json")
-
-
-@pytest.fixture
-def llama3(tmp_path, llama3_json):
-    settings = json.dumps({"chat_template": "{{ x }}", "eos_token": "<|end_of_text|>"})
-    return folder(tmp_path / "l3", tokenizer__json=llama3_json, tokenizer_config__json=settings)
-
-
-def same_ids(definition, texts=LINES):
-    """The two forms of a definition agree, by the libraries themselves."""
-    processor = sentencepiece.SentencePieceProcessor(model_proto=definition.read("tokenizer.model"))
-    fast = tokenizers.Tokenizer.from_str(definition.read("tokenizer.json").decode())
-    fast.encode_special_tokens = True
-    for text in texts:
-        assert fast.encode(text, add_special_tokens=False).ids == processor.encode(text), text
-
 
 # --- reading and writing ---------------------------------------------------------------------
 
@@ -119,103 +65,6 @@ def test_a_folder_is_written_whole_or_not_at_all(tmp_path, tiny_tokenizer, monke
     with pytest.raises(InputError, match="more than a tokenizer"):
         write_definition(definition, out, overwrite=True)
     assert (out / "model.safetensors").read_text() == "weights"
-
-
-# --- conversion ------------------------------------------------------------------------------
-
-
-@settings(max_examples=60, deadline=None)
-@given(TEXTS)
-def test_a_converted_model_segments_alike(tiny_tokenizer, texts):
-    definition = _converted(tiny_tokenizer)
-    same_ids(definition, texts)
-    fast = definition.tokenizer("json")
-    for text in texts:
-        assert fast.decode(fast.encode_one(text)) == text.replace("▁", " ")
-
-
-_CONVERTED = {}
-
-
-def _converted(source):
-    if source not in _CONVERTED:
-        _CONVERTED[source] = open_definition(source / "tokenizer.model").extended([])
-        lone = open_definition(source / "tokenizer.model")
-        assert json.loads(lone.read("tokenizer.json"))["model"]["merges"]
-    return _CONVERTED[source]
-
-
-@pytest.mark.parametrize("prefix", [True, False])
-@pytest.mark.parametrize("squeeze", [True, False])
-def test_settings_of_the_model_are_converted(prefix, squeeze, model):
-    proto = read(model.read_bytes())
-    proto.normalizer_spec.add_dummy_prefix = prefix
-    proto.normalizer_spec.remove_extra_whitespaces = squeeze
-    model.write_bytes(proto.SerializeToString())
-    texts = [*LINES, "  a  b   ", "\n a\n  b ", "▁ ▁a▁ ", "a ▁", " \n ", "the moon"]
-    same_ids(open_definition(model), texts)
-
-
-def test_transformers_encodes_a_bare_model_as_sentencepiece_does(tmp_path, model):
-    transformers = pytest.importorskip("transformers")
-    write_definition(open_definition(model), tmp_path / "out")
-    theirs = transformers.AutoTokenizer.from_pretrained(tmp_path / "out")
-    processor = sentencepiece.SentencePieceProcessor(model_file=str(model))
-    for text in LINES:
-        assert theirs(text).input_ids == [1, *processor.encode(text)], text
-    assert (theirs.bos_token, theirs.eos_token, theirs.unk_token) == ("<s>", "</s>", "<unk>")
-
-
-def test_tokens_beside_a_bare_model_are_converted(tmp_path, tiny_tokenizer):
-    transformers = pytest.importorskip("transformers")
-    model = (tiny_tokenizer / "tokenizer.model").read_bytes()
-    added = json.dumps({"<pad>": 400, "<tool>": 401})
-    special = json.dumps({"pad_token": "<pad>"})
-    source = folder(
-        tmp_path / "in",
-        tokenizer__model=model,
-        added_tokens__json=added,
-        special_tokens_map__json=special,
-        tokenizer_config__json=json.dumps({"add_bos_token": False, "add_eos_token": True}),
-    )
-    definition = open_definition(source)
-    assert [p.text for p in definition.pieces[400:]] == ["<pad>", "<tool>"]
-    write_definition(definition, tmp_path / "out")
-    fast = tokenizers.Tokenizer.from_file(str(tmp_path / "out" / "tokenizer.json"))
-    assert fast.token_to_id("<tool>") == 401 and fast.encode("the").ids[-1] == 2
-    assert fast.encode("the").ids[0] != 1
-    assert len(transformers.PreTrainedTokenizerFast.from_pretrained(tmp_path / "out")) == 402
-    with pytest.raises(InputError, match=r"outside of its tokenizer\.model") as refused:
-        definition.extended(["가"])
-    assert "'<pad>', '<tool>'" in str(refused.value)
-    few = definition.kept([i for i in range(402) if i != 399])
-    assert json.loads(few.read("added_tokens.json")) == {"<pad>": 399, "<tool>": 400}
-    assert [p.text for p in few.pieces[399:]] == ["<pad>", "<tool>"]
-    assert few.tokenizer().find("<tool>") == 400
-
-
-def test_a_model_that_cannot_be_converted_stays_alone(tmp_path, sp_user_defined, model):
-    definition = open_definition(folder(tmp_path / "u", tokenizer__model=sp_user_defined))
-    assert list(definition.files) == ["tokenizer.model"] and "im_start" in definition.without_json
-    with pytest.raises(InputError, match=r"no tokenizer\.json.*finds .* whole"):
-        definition.tokenizer("json")
-    same = definition.extended(["▁foxfox", "xf"])
-    assert same.tokenizer().rows == 402 and "tokenizer.json" not in same.files
-    proto = read(model.read_bytes())
-    proto.normalizer_spec.precompiled_charsmap = b"\0\0\0\0"
-    proto.normalizer_spec.name = "nmt_nfkc"
-    model.write_bytes(proto.SerializeToString())
-    with pytest.raises(InputError):
-        open_definition(model).tokenizer("json")
-
-
-def test_user_defined_pieces_are_found_where_no_space_is_added(tmp_path, sp_user_defined):
-    proto = read(sp_user_defined)
-    proto.normalizer_spec.add_dummy_prefix = False
-    proto.normalizer_spec.remove_extra_whitespaces = False
-    data = proto.SerializeToString()
-    definition = open_definition(folder(tmp_path / "u", tokenizer__model=data))
-    same_ids(definition, ["a<|im_start|>b [extra]", "[extra][extra] fox", "한국어 [ext"])
 
 
 # --- extension -------------------------------------------------------------------------------
@@ -416,7 +265,7 @@ def test_unused_pieces_are_steps_that_are_never_given_out(tiny_tokenizer):
     assert not np.isin(tokenizer.encode_one("t th tho"), steps).any()
 
 
-# --- bad input -------------------------------------------------------------------------------
+# --- refusals --------------------------------------------------------------------------------
 
 
 def test_changes_that_are_refused(tiny_tokenizer, lone_json, llama3):
@@ -442,86 +291,3 @@ def test_changes_that_are_refused(tiny_tokenizer, lone_json, llama3):
         with pytest.raises(InputError, match=told):
             call()
     assert "가나" in definition.extended(["가나"], scores="published").ids
-
-
-def _hole(tree):
-    del tree["model"]["vocab"][next(p for p, i in tree["model"]["vocab"].items() if i == 300)]
-    tree["model"]["merges"] = []
-
-
-def _same_id(tree):
-    tree["model"]["vocab"] |= {"zzz": 300}
-
-
-def _empty(tree):
-    tree["model"]["vocab"] |= {"": 400}
-
-
-def _wordpiece(tree):
-    rest = {"unk_token": "<unk>", "continuing_subword_prefix": "#", "max_input_chars_per_word": 9}
-    tree["model"] = {"type": "WordPiece", "vocab": tree["model"]["vocab"], **rest}
-
-
-def _not_whole(tree):
-    tree["model"]["vocab"] |= {"zzz": "400"}
-
-
-def _added_elsewhere(tree):
-    tree["added_tokens"][2] |= {"content": "<s>"}
-
-
-@pytest.mark.parametrize(
-    "change, told",
-    [
-        (_hole, "no piece for 1 ids"),
-        (_same_id, "the id 300 to"),
-        (_empty, "empty piece"),
-        (_wordpiece, "WordPiece"),
-        (_not_whole, "tokenizer.json"),
-        (_added_elsewhere, "added token the id 2"),
-    ],
-)
-def test_a_damaged_json_is_refused(change, told, lone_json):
-    with pytest.raises(InputError, match=told):
-        open_definition(edited(lone_json, change))
-
-
-def test_a_damaged_model_is_refused(model):
-    proto = read(model.read_bytes())
-    for change, told in (
-        (lambda p: p.pieces.add(piece="▁the"), "twice|not a SentencePiece model"),
-        (lambda p: p.pieces.add(piece=""), "empty|not a SentencePiece model"),
-        (lambda p: setattr(p.trainer_spec, "model_type", 3), "word model"),
-    ):
-        changed = pb2.ModelProto()
-        changed.CopyFrom(proto)
-        change(changed)
-        model.write_bytes(changed.SerializeToString())
-        with pytest.raises(InputError, match=told):
-            open_definition(model)
-
-
-def test_two_forms_that_contradict_each_other_are_refused(tmp_path, tiny_tokenizer):
-    source = tmp_path / "in"
-    shutil.copytree(tiny_tokenizer, source)
-    tree = json.loads((source / "tokenizer.json").read_text("utf-8"))
-    tree["model"]["merges"].reverse()
-    (source / "tokenizer.json").write_text(json.dumps(tree), "utf-8")
-    with pytest.raises(InputError, match=r"merges of tokenizer\.json are not those"):
-        open_definition(source).extended(["가"])
-    vocab = tree["model"]["vocab"]
-    a, b = (next(p for p, i in vocab.items() if i == n) for n in (398, 399))
-    vocab[a], vocab[b] = vocab[b], vocab[a]
-    (source / "tokenizer.json").write_text(json.dumps(tree), "utf-8")
-    with pytest.raises(InputError, match=r"id 398 is .* in tokenizer\.model"):
-        open_definition(source)
-
-
-def test_tokens_that_only_the_settings_know_are_not_lost(tmp_path, llama3_json):
-    rows = len(open_definition(folder(tmp_path / "a", tokenizer__json=llama3_json)).pieces)
-    added = json.dumps({"<new>": rows})
-    source = folder(tmp_path / "b", tokenizer__json=llama3_json, added_tokens__json=added)
-    definition = open_definition(source)
-    for call in (lambda: definition.extended(["Ġsea"]), lambda: definition.kept(range(rows))):
-        with pytest.raises(InputError, match=r"tokens that its tokenizer\.json does not have"):
-            call()
