@@ -6,16 +6,16 @@ They are `maxlite.tokenizer.counting.Part`s. Every document is in exactly one of
 import contextlib
 import glob
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from maxlite.data import sources
-from maxlite.data.cache import open_cache
 from maxlite.data.streams import packing
-from maxlite.data.url import File
+from maxlite.data.tokens import open_cache
+from maxlite.data.url import File, Url, expand_url, is_url
 from maxlite.errors import InputError
 from maxlite.tokenizer import Tokenizer
 from maxlite.tokenizer.counting import Ids
@@ -23,6 +23,7 @@ from maxlite.tokenizer.counting import Ids
 _LINES = (".bin", ".jsonl", ".jsonl.gz", ".jsonl.zst")
 SIZE = 1 << 22
 _IDS, _DOCUMENTS = 1 << 20, 4096  # at most so many at a time
+_CACHE_IDS = 1 << 24  # in a part of a token cache
 
 
 @dataclass(frozen=True)
@@ -111,29 +112,29 @@ class IdLinesPart:
 
 @dataclass(frozen=True)
 class CachePart:
-    """A token cache (`maxlite.data.cache`).
+    """Some of the ids of a token cache (`maxlite.data.tokens`).
 
     Attributes:
-      path: its folder.
-      size: bytes of its tokens.
-      fingerprint: of the tokenizer that made it.
+      path: its folder or address.
+      size: bytes of these ids.
+      start, stop: where they are among all. Documents count where the first ids are.
     """
 
     path: File
     size: int
-    fingerprint: str
+    start: int
+    stop: int
 
     @property
     def name(self) -> str:
         return str(self.path)
 
     def read(self, advance: Callable[[int], None], skipped: Callable[[int], None]) -> Iterator[Ids]:
-        cache = open_cache(self.path, self.fingerprint)
+        cache = open_cache(self.path)
         about = (len(cache), int(cache.chars.sum()), int(cache.bytes.sum()))
-        for start in range(0, len(cache.tokens), _IDS):
-            ids = cache.tokens[start : start + _IDS]
-            yield Ids(ids, *about)
-            about = (0, 0, 0)
+        for start in range(self.start, self.stop, _IDS):
+            ids = cache.tokens[start : min(start + _IDS, self.stop)]
+            yield Ids(ids, *(about if start == 0 else (0, 0, 0)))
             advance(ids.nbytes)
 
 
@@ -170,15 +171,15 @@ def id_parts(pattern: str, tokenizer: Tokenizer, size: int = SIZE) -> list[IdLin
     Raises:
       InputError: nothing is there, or it is of another kind or made with another tokenizer.
     """
-    expanded = os.path.expanduser(pattern)
-    names = [expanded] if os.path.exists(expanded) else glob.glob(expanded, recursive=True)
-    if not names:
-        raise InputError(f"nothing matches {pattern!r}")
     parts: list[IdLinesPart | CachePart] = []
-    for path in sorted(map(Path, names)):
-        if path.is_dir():
-            cache = open_cache(path, tokenizer.fingerprint)
-            parts.append(CachePart(path, cache.tokens.nbytes, tokenizer.fingerprint))
+    for path in _found(pattern):
+        if not path.name.lower().endswith(_LINES) and (path.is_dir() or isinstance(path, Url)):
+            cache = open_cache(path)
+            cache.check(tokenizer)
+            for start in range(0, len(cache.tokens), _CACHE_IDS):
+                stop = min(start + _CACHE_IDS, len(cache.tokens))
+                bytes_ = (stop - start) * cache.tokens.dtype.itemsize
+                parts.append(CachePart(path, bytes_, start, stop))
         elif path.name.lower().endswith(_LINES):
             for start, stop, share in _ranges(path, "jsonl", "line", size):
                 parts.append(IdLinesPart(path, share, tokenizer.rows, start, stop))
@@ -188,6 +189,16 @@ def id_parts(pattern: str, tokenizer: Tokenizer, size: int = SIZE) -> list[IdLin
                 f"that end in {', '.join(_LINES)}"
             )
     return parts
+
+
+def _found(pattern: str) -> Sequence[File]:
+    if is_url(pattern):  # a folder is none that a glob of files finds
+        return sorted(expand_url(pattern)) or [Url(pattern)]
+    expanded = os.path.expanduser(pattern)
+    names = [expanded] if os.path.exists(expanded) else glob.glob(expanded, recursive=True)
+    if not names:
+        raise InputError(f"nothing matches {pattern!r}")
+    return sorted(map(Path, names))
 
 
 def _ranges(path: File, kind: str, txt: str, size: int) -> Iterator[tuple[int, int, int]]:

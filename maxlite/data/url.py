@@ -76,6 +76,13 @@ class Url:
             system.invalidate_cache(path)
             return system.ukey(path)
 
+    def sizes(self) -> dict[str, int | None]:
+        """The files of a folder by name, and their bytes where the protocol says them."""
+        with _reached(self.address) as (system, path):
+            listed = system.ls(path, detail=True)
+            files = [about for about in listed if about["type"] == "file"]
+            return {about["name"].rpartition("/")[2]: about.get("size") for about in files}
+
     def open(self, mode: str = "rb") -> IO[bytes]:
         with _reached(self.address) as (system, path):
             return system.open(path, mode)
@@ -136,6 +143,7 @@ def reading(address: object) -> Iterator[None]:
 def _reached(address: str) -> Iterator[tuple[Any, str]]:
     """The file system of an address, and its path there; see `reading`."""
     import fsspec
+    from fsspec.registry import known_implementations
 
     if "::" in address:
         raise InputError(
@@ -145,7 +153,7 @@ def _reached(address: str) -> Iterator[tuple[Any, str]]:
         try:
             system, path = fsspec.core.url_to_fs(address)
         except ImportError as error:
-            known = fsspec.registry.known_implementations.get(address.partition("://")[0], {})
+            known = known_implementations.get(address.partition("://")[0], {})
             package = known.get("class", "fsspec").partition(".")[0]
             if package == "fsspec":
                 raise

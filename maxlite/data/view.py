@@ -7,7 +7,7 @@ from functools import cached_property
 
 import numpy as np
 
-from maxlite.data.cache import TokenCache
+from maxlite.data.tokens import TokenCache
 
 
 class View:
@@ -29,7 +29,7 @@ class View:
         part: str = "all",
     ):
         self.cache, self.bos, self.eos, self.index = cache, bos, eos, index
-        said = json.dumps([cache.key, bos, eos, part])
+        said = json.dumps([cache.content, bos, eos, part])
         self.content = hashlib.sha256(said.encode()).hexdigest()
 
     def __len__(self) -> int:

@@ -23,6 +23,7 @@ from maxlite.errors import InputError
 from maxlite.tokenizer.tokenizer import Tokenizer, load_tokenizer
 
 _PROCESS_BYTES = 1 << 22  # of a corpus: for less, one more process is not worth its start
+_SWITCH = "TOKENIZERS_PARALLELISM"  # which our own encoders obey as well
 
 
 class Sized(Protocol):
@@ -99,6 +100,11 @@ def cores() -> int:
     return os.cpu_count() or 1
 
 
+def one_thread() -> bool:
+    """Whether encoders in this process are to use one thread."""
+    return os.environ.get(_SWITCH) == "false"
+
+
 @contextlib.contextmanager
 def exactly(size: int, advance: Advance) -> Iterator[Advance]:
     """Gives what to call in place of `advance`, so that this gets `size` in all if all goes well.
@@ -115,9 +121,6 @@ def exactly(size: int, advance: Advance) -> Iterator[Advance]:
 
     yield moved
     advance(left)
-
-
-_SWITCH = "TOKENIZERS_PARALLELISM"
 
 
 @contextlib.contextmanager

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from maxlite.data.cache import TokenCache
+from maxlite.data.tokens import TokenCache
 
 
 @pytest.fixture
@@ -16,7 +16,7 @@ def make_cache():
         lengths = [len(ids) for ids in documents]
         return TokenCache(
             path=Path(key),
-            key=key,
+            content=key,
             rows=max((max(ids) + 1 for ids in documents if ids), default=0),
             tokens=np.array([i for ids in documents for i in ids], np.uint16),
             offsets=np.cumsum([0, *lengths], dtype=np.uint64),

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 
 from maxlite.config import Data, Source
-from maxlite.data import cache as cache_module
 from maxlite.data.cache import default_folder, tokenize
 from maxlite.errors import InputError
 from maxlite.tokenizer import Tokenizer, check_rows, load_tokenizer
@@ -74,9 +73,9 @@ def test_contents(text, tokenizer, tmp_path):
 def test_many_batches_are_the_same_as_one(tiny_text, tokenizer, tmp_path, monkeypatch):
     glob = tiny_text / "*.txt"
     one = run(glob, tokenizer, tmp_path / "one")
-    monkeypatch.setattr(cache_module, "_BATCH_CHARS", 300)
+    monkeypatch.setattr("maxlite.tokenizer.batching.CHARACTERS", 300)
     many = run(glob, tokenizer, tmp_path / "many")
-    assert one.key == many.key and len(one) == 800
+    assert one.path.name == many.path.name and len(one) == 800
     for a, b in zip(parts(one), parts(many), strict=True):
         np.testing.assert_array_equal(a, b)
 
@@ -90,9 +89,9 @@ def test_large_vocabularies_are_stored_wider(text, tokenizer, tmp_path):
 
 def test_reused_and_never_stale(text, tokenizer, counted, tmp_path):
     first = run(text, tokenizer, tmp_path / "c")
-    assert run(text, tokenizer, tmp_path / "c").key == first.key
+    assert run(text, tokenizer, tmp_path / "c").path.name == first.path.name
     moved = shutil.copy(text, tmp_path / "other.txt")
-    assert run(moved, tokenizer, tmp_path / "c").key == first.key
+    assert run(moved, tokenizer, tmp_path / "c").path.name == first.path.name
     assert sum(counted) == len(first)  # the second and third time nothing was encoded
 
     # The same size and the same time, another content.
@@ -101,7 +100,7 @@ def test_reused_and_never_stale(text, tokenizer, counted, tmp_path):
     os.utime(text, ns=(stat.st_atime_ns, stat.st_mtime_ns))
     assert text.stat().st_size == stat.st_size and text.stat().st_mtime_ns == stat.st_mtime_ns
     second = run(text, tokenizer, tmp_path / "c")
-    assert second.key != first.key
+    assert second.path.name != first.path.name
     assert tokenizer.decode(second.tokens[: int(second.offsets[1])]) == "The dog sees the moon."
 
 
@@ -110,14 +109,14 @@ def test_key_follows_everything_that_matters(text, tokenizer, tmp_path):
     jsonl = tmp_path / "a.jsonl"
     jsonl.write_text(line)
     keys = {
-        run(text, tokenizer, tmp_path / "c").key,
-        run(text, tokenizer, tmp_path / "c", txt="file").key,
-        run(jsonl, tokenizer, tmp_path / "c").key,
-        run(jsonl, tokenizer, tmp_path / "c", field="body").key,
-        run(shutil.copy(jsonl, tmp_path / "b.txt"), tokenizer, tmp_path / "c").key,
+        run(text, tokenizer, tmp_path / "c").path.name,
+        run(text, tokenizer, tmp_path / "c", txt="file").path.name,
+        run(jsonl, tokenizer, tmp_path / "c").path.name,
+        run(jsonl, tokenizer, tmp_path / "c", field="body").path.name,
+        run(shutil.copy(jsonl, tmp_path / "b.txt"), tokenizer, tmp_path / "c").path.name,
     }
     tokenizer.fingerprint = "another"
-    keys.add(run(text, tokenizer, tmp_path / "c").key)
+    keys.add(run(text, tokenizer, tmp_path / "c").path.name)
     assert len(keys) == 6
 
 
@@ -128,11 +127,11 @@ def test_order_of_files_matters(tokenizer, tmp_path):
     (tmp_path / "a.txt").write_text("two")
     (tmp_path / "b.txt").write_text("one")
     second = run(tmp_path / "*.txt", tokenizer, tmp_path / "c")
-    assert first.key != second.key
-    assert [tokenizer.decode(c.tokens) for c in (first, second)] == ["one two", "two one"]
+    assert first.path.name != second.path.name
+    assert [tokenizer.decode(c.tokens[:]) for c in (first, second)] == ["one two", "two one"]
 
 
-@pytest.mark.parametrize("name", ["tokens.bin", "offsets.bin", "hashes.bin", "meta.json"])
+@pytest.mark.parametrize("name", ["tokens-00000.bin", "offsets.bin", "hashes.bin", "meta.json"])
 @pytest.mark.parametrize("damage", ["cut", "gone"])
 def test_damaged_caches_are_made_again(name, damage, text, tokenizer, tmp_path):
     first = run(text, tokenizer, tmp_path / "c")
@@ -148,12 +147,12 @@ def test_damaged_caches_are_made_again(name, damage, text, tokenizer, tmp_path):
 
 
 def test_leftovers_of_killed_processes_are_removed(text, tokenizer, tmp_path):
-    key = run(text, tokenizer, tmp_path / "c").key
+    key = run(text, tokenizer, tmp_path / "c").path.name
     folder = tmp_path / "c" / "tokens"
     shutil.rmtree(folder / key)
     stale = folder / f"{key}.tmp-abc"
     stale.mkdir()
-    (stale / "tokens.bin").write_bytes(b"half")
+    (stale / "tokens-00000.bin").write_bytes(b"half")
     run(text, tokenizer, tmp_path / "c")
     assert sorted(p.name for p in folder.iterdir()) == [key, f"{key}.lock"]
 
@@ -194,7 +193,7 @@ def test_full_disk(text, tokenizer, tmp_path, monkeypatch):
     def full(*args):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(cache_module.os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(InputError, match="No space left on device; free some space"):
         run(text, tokenizer, tmp_path / "c")
     assert [p.suffix for p in (tmp_path / "c" / "tokens").iterdir()] == [".lock"]
@@ -221,7 +220,7 @@ def slow(self, texts):
     return encode(self, texts)
 Tokenizer.encode = slow
 found = cache.tokenize(Source(sys.argv[1]), load_tokenizer(sys.argv[2]), Data(), sys.argv[3])
-print(len(made), found.key, int(found.tokens.sum()))
+print(len(made), found.path.name, int(found.tokens[:].sum()))
 """
 
 

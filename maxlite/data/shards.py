@@ -1,0 +1,159 @@
+"""A part of a text tokenised into a file of ids: what one process makes, beside others.
+
+A shard that is written has three files in the folder of what is under way:
+
+    tokens-00000.bin      as `maxlite.data.tokens` describes it
+    documents-00000.bin   uint64 [N, 4]: of each document its tokens, bytes, characters and hash
+    done-00000.json       its figures; written last, so a shard that has one is whole
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import uuid
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, TypeVar
+
+import numpy as np
+
+from maxlite.data.parts import TextPart
+from maxlite.data.tokens import shard_name
+from maxlite.tokenizer import Tokenizer
+from maxlite.tokenizer.batching import batches
+from maxlite.tokenizer.workers import Advance, cores, exactly, one_thread
+
+T = TypeVar("T")
+U = TypeVar("U")
+
+FIGURES = ("documents", "tokens", "bytes", "chars")
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A part of a text that becomes one file of ids.
+
+    Attributes:
+      number: its place among all.
+      parts: of text files, in order.
+      folder: where it is written.
+    """
+
+    number: int
+    parts: tuple[TextPart, ...]
+    folder: Path
+
+    @property
+    def name(self) -> str:
+        return self.parts[0].name
+
+    @property
+    def size(self) -> int:
+        return sum(part.size for part in self.parts)
+
+    def file(self, what: str) -> Path:
+        """Its file of "tokens" or "documents"."""
+        return self.folder / (shard_name(self.number).replace("tokens", what))
+
+    def figures(self) -> dict[str, int] | None:
+        """What was written, None if it is not all there: FIGURES and rows (1 + the largest id)."""
+        try:
+            figures = json.loads(self._done.read_bytes())
+            sizes = {w: self.file(w).stat().st_size for w in ("tokens", "documents")}
+        except (OSError, ValueError):
+            return None
+        return figures if sizes == figures.pop("sizes", None) else None
+
+    def write(self, tokenizer: Tokenizer, advance: Advance) -> None:
+        """Tokenises it, in memory that does not grow with it.
+
+        Raises:
+          InputError: the text can't be read or encoded.
+        """
+        for stale in self.folder.glob(f"*-{self.number:05d}.*.tmp-*"):  # of a process that died
+            stale.unlink(missing_ok=True)
+        dtype = dtype_for(tokenizer)
+        rows, totals = 0, np.zeros(4, np.int64)
+
+        def encoded(texts: list[str]) -> tuple[np.ndarray, list[np.ndarray]]:
+            return _measure(texts), tokenizer.encode(texts)
+
+        with (
+            exactly(self.size, advance) as moved,
+            whole(self.file("tokens")) as ids_out,
+            whole(self.file("documents")) as about_out,
+        ):
+            texts = (text for part in self.parts for text in part.read(moved, lambda number: None))
+            for about, ids in _ahead(encoded, batches(texts)):
+                joined = np.concatenate(ids)
+                about[:, 0] = [len(one) for one in ids]
+                ids_out.write(joined.astype(dtype).tobytes())
+                about_out.write(about.tobytes())
+                rows = max(rows, int(joined.max(initial=-1)) + 1)
+                totals += len(ids), *about[:, :3].sum(0, np.int64)
+        figures = dict(zip(FIGURES, totals.tolist(), strict=True)) | {"rows": rows}
+        sizes = {w: self.file(w).stat().st_size for w in ("tokens", "documents")}
+        with whole(self._done) as file:
+            file.write(json.dumps(figures | {"sizes": sizes}).encode())
+
+    @property
+    def _done(self) -> Path:
+        return self.folder / f"done-{self.number:05d}.json"
+
+
+def write_shard(tokenizer: Tokenizer, shard: Shard, advance: Advance) -> None:
+    """`Shard.write`, for `workers.each`."""
+    shard.write(tokenizer, advance)
+
+
+def dtype_for(tokenizer: Tokenizer) -> str:
+    """How wide its ids are stored."""
+    return "<u2" if tokenizer.rows <= 1 << 16 else "<u4"
+
+
+@contextlib.contextmanager
+def whole(path: Path) -> Iterator[BinaryIO]:
+    """A file that has its name only once all of it is on the disk."""
+    temporary = path.with_name(f"{path.name}.tmp-{uuid.uuid4().hex}")
+    try:
+        with temporary.open("wb", 1 << 20) as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.rename(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _ahead(function: Callable[[T], U], items: Iterable[T]) -> Iterator[U]:
+    """Like map, with some calls under way in threads while the caller works on a result.
+
+    Where encoders are to use one thread, so does this.
+    """
+    if one_thread():
+        yield from map(function, items)
+        return
+    threads = min(8, cores())
+    pending: deque[Future[U]] = deque()
+    with ThreadPoolExecutor(threads) as pool:
+        for item in items:
+            pending.append(pool.submit(function, item))
+            if len(pending) > threads:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+
+
+def _measure(texts: list[str]) -> np.ndarray:
+    """Of each text 0, bytes, characters and hash; uint64 [N, 4]."""
+    raw = [text.encode("utf-8") for text in texts]
+    hashes = b"".join([hashlib.blake2b(data, digest_size=8).digest() for data in raw])
+    about = np.zeros((len(texts), 4), "<u8")
+    about[:, 1] = [len(data) for data in raw]
+    about[:, 2] = [len(text) for text in texts]
+    about[:, 3] = np.frombuffer(hashes, "<u8")
+    return about
