@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from maxlite.errors import InputError
+from maxlite.mixture import Source, parsed_later, phases
 from maxlite.rules import Rule, parsed
 from maxlite.transforms import Lora, Transform
 
@@ -59,27 +60,12 @@ class Architecture:
 
 
 @dataclass
-class Source:
-    """Files that are read as one stream of documents.
-
-    `weight` is the share of tokens this source contributes, relative to the other sources. `field`
-    names the text column of .jsonl and .parquet files. `epochs` caps how often the source may be
-    read through (0: as often as the run needs).
-    """
-
-    glob: str = ""
-    weight: float = 1.0
-    name: str = ""
-    field: str = "text"
-    epochs: float = 0.0
-
-
-@dataclass
 class Data:
     """Where text comes from and how it becomes tokens."""
 
     train: tuple[Source, ...] = ()
     eval: tuple[Source, ...] = ()
+    order: str = ""  # an order's folder, or a run whose order to follow; then `train` is empty
     held_out: float = 0.0  # share of each training source's documents kept for evaluation, by hash
     txt: str = "line"  # a document of a .txt file is a "line" or the whole "file"
     tokenizer: str = ""  # folder or file; empty: the model's own
@@ -231,11 +217,12 @@ def _source(value: Any, key: str) -> Source:
         setattr(value, f.name, _typed(getattr(value, f.name), f.type, f"{key}.{f.name}"))
     if not value.glob:
         raise InputError(f"config key '{key}' has a source without a glob")
-    if value.weight <= 0 or value.epochs < 0:
+    if value.weight < 0 or value.epochs < 0:
         raise InputError(
-            f"config key '{key}': source '{value.glob}' needs a weight above 0 and epochs of at "
-            f"least 0, not weight={value.weight} and epochs={value.epochs}"
+            f"config key '{key}': source '{value.glob}' needs a weight and epochs of at least 0, "
+            f"not weight={value.weight} and epochs={value.epochs}"
         )
+    value.later = parsed_later(value.later, f"{key}.later")
     return value
 
 
@@ -367,6 +354,13 @@ def check_fields(value: Any, where: str) -> None:
 
 
 def _check_together(config: Config) -> None:
+    if config.data.train:
+        phases(config.data.train)
+    if config.data.train and config.data.order:
+        raise InputError(
+            f"config keys 'data.train' and 'data.order' are both set: the order {config.data.order}"
+            " names its sources itself; leave one of them empty"
+        )
     if config.batch_size % config.accumulate:
         raise InputError(
             f"batch_size {config.batch_size} does not divide into accumulate={config.accumulate} "

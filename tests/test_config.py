@@ -132,7 +132,10 @@ def test_globs_become_sources():
         (None, "tuple of globs"),
         ((3,), "globs or Source"),
         (("",), "without a glob"),
-        ((Source("a", weight=0.0),), "weight"),
+        ((Source("a", weight=0.0),), "weight 0 from step 0"),
+        ((Source("a", weight=0), Source("b", later=((9, 0),))), "weight 0 from step 9"),
+        ((Source("a", later=(9, 0.5)),), "later"),
+        ((Source("a", later=((9, 0.5), (9, 1.0))),), "later"),
         ((Source("a", weight=-1.0),), "weight"),
         ((Source("a", weight=math.inf),), "finite"),
         ((Source("a", weight="1"),), "weight"),
@@ -142,6 +145,17 @@ def test_globs_become_sources():
 )
 def test_a_source_must_make_sense(train, said):
     refused(Config(data=Data(train=train)), "'data.train", said)
+
+
+def test_weights_that_change():
+    several = (Source("a", 0, later=[[9, 2]]), Source("b"))
+    config = resolve(Config(data=Data(train=several)))
+    assert config.data.train == (Source("a", 0.0, later=((9, 2.0),)), Source("b"))
+
+
+def test_an_order_names_its_sources_itself():
+    refused(Config(data=Data(train=("a",), order="b")), "'data.train'", "'data.order'")
+    resolve(Config(data=Data(order="b")))
 
 
 def test_a_source_has_only_its_fields():

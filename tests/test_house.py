@@ -20,7 +20,8 @@ LOWEST = {"errors", "console", "outputs"}
 ROOMS: dict[str, set[str]] = {
     "transforms": set(),
     "rules": set(),
-    "config": {"rules", "transforms"},
+    "mixture": set(),
+    "config": {"rules", "transforms", "mixture"},
     "parameters": {"config"},
     "flags": {"config"},
     "distributed": set(),
@@ -51,6 +52,7 @@ WITHOUT_JAX = (
     "page",
     "corpus",
     "transforms",
+    "mixture",
     "config",
     "parameters",
     "errors",
@@ -60,6 +62,7 @@ WITHOUT_JAX = (
 )
 WITHOUT_JAX += tuple(f"data.{m}" for m in ("order", "packing", "cache", "sources", "parts"))
 WITHOUT_JAX += tuple(f"data.{m}" for m in ("url", "streams", "tokens", "shards", "making"))
+WITHOUT_JAX += tuple(f"data.{m}" for m in ("view", "orders", "corpus"))
 WITHOUT_JAX += tuple(f"report.{m}" for m in ("tokenizer", "tokenizer_pieces"))
 WITHOUT_JAX += tuple(f"state.{m}" for m in ("host", "init"))
 HEAVY = ("jax", "flax", "grain", "transformers", "torch", "tensorflow")

@@ -2,17 +2,22 @@
 
 import glob
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import PurePath
+from typing import Any
+
+import numpy as np
 
 from maxlite import config
 from maxlite.console import human, say
 from maxlite.data import packing, sources
-from maxlite.data.cache import tokenize
+from maxlite.data.cache import TokenCache, tokenize
 from maxlite.data.order import Order, OrderSource
+from maxlite.data.orders import Listed, OrderFile, read_order
 from maxlite.data.view import View, split
 from maxlite.errors import InputError
+from maxlite.mixture import is_read
 from maxlite.tokenizer import Tokenizer
 
 
@@ -25,28 +30,66 @@ class Corpus:
       views: the documents of each training source, in the order's order.
       evals: documents for evaluation, by name: those of `data.eval`, then the held-out share of
         each training source.
+      file: what the order was made from, for `orders.write_order`.
     """
 
     order: Order
     views: list[View]
     evals: dict[str, View]
+    file: OrderFile
 
     def summary(self, steps: int) -> str:
         """A table of the sources and of what so many steps read, for people."""
-        sequences = steps * self.order.batch_size
-        total = sum(source.weight for source in self.order.sources)
+        read = self.order.read(steps)
         lines = []
-        for source, times in zip(self.order.sources, self.order.epochs(sequences), strict=True):
+        for source in self.order.sources:
+            asked, share, epochs = read[source.name]
             lines.append(
-                f"  {source.name}: {source.weight / total:.2%} of sequences, "
+                f"  {source.name}: {asked:.2%} of tokens asked for, {share:.2%} given, "
                 f"{human(source.documents)} documents, {human(source.tokens)} tokens, "
-                f"read {times:.3g} times"
+                f"read {epochs:.3g} times"
             )
+        for step, weights in self.order.phases[1:]:
+            shares = zip(self.order.sources, weights, strict=True)
+            mixed = ", ".join(f"{source.name} {w / sum(weights):.2%}" for source, w in shares)
+            lines.append(f"  from step {step}: {mixed}")
         for name, view in self.evals.items():
             lines.append(
                 f"  {name} (evaluation): {human(len(view))} documents, {human(view.tokens)} tokens"
             )
         return "\n".join(["data:", *lines])
+
+    def chosen(
+        self, documents: Mapping[str, np.ndarray], notes: Mapping[str, Any] | None = None
+    ) -> OrderFile:
+        """The same order, made of chosen documents alone; `orders.write_order` writes it.
+
+        Args:
+          documents: by the name of a source (`order.sources[k].name`), which documents of its token
+            cache (`views[k].cache`) to read: int64 [D], ascending. What is held out may not be
+            among them; `views[k].index` has all the others (None: all). A source that is not named
+            stays as it is.
+          notes: what to say of the choice, for people; plain JSON.
+
+        Raises:
+          InputError: no such source, or a choice that can't be read.
+        """
+        names = [source.name for source in self.order.sources]
+        if unknown := documents.keys() - set(names):
+            raise InputError(
+                f"there is no source {min(unknown)!r} to choose from, only "
+                f"{', '.join(map(repr, names))}"
+            )
+        sources = tuple(
+            replace(old, documents=documents.get(old.source.name, old.documents))
+            for old in self.file.sources
+        )
+        made = replace(
+            self.file, sources=sources, base=self.file.fingerprint, notes=dict(notes or {})
+        )
+        for listed, view in zip(sources, self.views, strict=True):
+            _training_side(listed, view.cache, made)
+        return made
 
 
 def load_corpus(
@@ -60,31 +103,53 @@ def load_corpus(
     """Tokenises all sources, or finds them in the cache, and lays out the order.
 
     Args:
-      settings: the config's `data`.
+      settings: the config's `data`; its `order`, if there is one, says what is read instead of
+        `train`.
       tokenizer: encodes the text, and gives BOS and EOS to the sequences.
-      seed: of the order.
-      seq_len: tokens a sequence.
+      seed: of the order; one that `settings.order` names has its own.
+      seq_len: tokens a sequence; that of the order, if there is one.
       batch_size: sequences a step.
       progress: show bars on stderr.
 
     Raises:
       InputError: a source that can't be read or holds nothing, two sources of one name, an order
-        that can't be made.
+        that can't be made, or one of another text, tokenizer or sequence length.
     """
-    train, held = list(settings.train), settings.held_out
-    names = source_names(train)
-    caches = [tokenize(s, tokenizer, settings, settings.cache, progress) for s in train]
-    views, listed, evals = [], [], {}
+    file = read_order(settings.order) if settings.order else None
+    if file:
+        file.check(settings, tokenizer, seq_len)
+        train, held = [listed.source for listed in file.sources], file.held_out
+        cut = replace(settings, txt=file.txt)
+    else:
+        train, held, cut = _read_at_all(settings.train, progress), settings.held_out, settings
+    caches = [tokenize(source, tokenizer, cut, settings.cache, progress) for source in train]
+    evals = {}
     for name, source in zip(source_names(settings.eval), settings.eval, strict=True):
         cache = tokenize(source, tokenizer, settings, settings.cache, progress)
         evals[name] = View(cache, tokenizer.bos, tokenizer.eos)
-    for name, source, cache in zip(names, train, caches, strict=True):
-        view, rest = split(cache, tokenizer.bos, tokenizer.eos, held)
-        if not len(view):
-            raise InputError(
-                f"held_out={held:g} leaves no document of source {name!r} for training: it has "
-                f"only {len(cache)}; lower data.held_out"
-            )
+    if file:
+        for listed, cache in zip(file.sources, caches, strict=True):
+            if cache.key != listed.content:
+                raise InputError(
+                    f"the text of source {listed.source.name!r} ({listed.source.glob}) is not what "
+                    f"the order in {settings.order} was made of; restore the files, or make an "
+                    "order anew"
+                )
+    else:
+        file = OrderFile(
+            tuple(Listed(s, cache.key) for s, cache in zip(train, caches, strict=True)),
+            tokenizer.fingerprint,
+            tokenizer.bos,
+            tokenizer.eos,
+            seed,
+            seq_len,
+            held,
+            settings.txt,
+        )
+    views, known = [], []
+    for listed, cache in zip(file.sources, caches, strict=True):
+        view, rest = _training_side(listed, cache, file)
+        name = listed.source.name
         if held and not len(rest):
             say(
                 f"none of the {len(cache)} documents of {name} fell into its held-out share",
@@ -93,19 +158,46 @@ def load_corpus(
         elif held:
             evals[name if name not in evals else f"{name}-held-out"] = rest
         views.append(view)
-        listed.append(
+        known.append(
             OrderSource(
                 name=name,
                 content=view.content,
-                weight=source.weight,
+                weight=listed.source.weight,
                 windows=packing.windows(view, seq_len),
                 documents=len(view),
                 tokens=view.tokens,
                 bytes=view.bytes,
-                epochs=source.epochs,
+                epochs=listed.source.epochs,
+                later=listed.source.later,
+                inputs=max(0, view.length - 1),
             )
         )
-    return Corpus(Order(listed, seed, seq_len, batch_size), views, evals)
+    return Corpus(Order(known, file.seed, seq_len, batch_size), views, evals, file)
+
+
+def _read_at_all(train: Sequence[config.Source], progress: bool) -> list[config.Source]:
+    """The sources that have a weight at some step, under their names."""
+    named = [replace(s, name=n) for s, n in zip(train, source_names(train), strict=True)]
+    for source in named:
+        say(f"source {source.name} has weight 0: not read", progress and not is_read(source))
+    return [source for source in named if is_read(source)]
+
+
+def _training_side(listed: Listed, cache: TokenCache, file: OrderFile) -> tuple[View, View]:
+    """The documents of a source that are trained on, and those that are held out."""
+    name, held = listed.source.name, file.held_out
+    try:
+        view, rest = split(cache, file.bos, file.eos, held, listed.documents)
+    except InputError as error:
+        raise InputError(f"source {name!r}: {error}") from None
+    if not len(view):
+        raise InputError(
+            f"no document of source {name!r} is chosen; leave it out, or choose some"
+            if listed.documents is not None
+            else f"held_out={held:g} leaves no document of source {name!r} for training: it has "
+            f"only {len(cache)}; lower data.held_out"
+        )
+    return view, rest
 
 
 def source_names(named: Sequence[config.Source]) -> list[str]:

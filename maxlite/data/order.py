@@ -6,17 +6,20 @@ keyed permutation says which window that draw is. A step's batch depends on noth
 on the number of processes nor on when the run was stopped.
 """
 
+import bisect
 import hashlib
 import heapq
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from maxlite.errors import InputError
+from maxlite.mixture import Later, phases
 
 VERSION = 1  # of mixture, permutation and packing: a change of any of them is another order
 _ROUNDS = 8
@@ -60,42 +63,36 @@ def _mix(x: np.ndarray) -> np.ndarray:
 
 
 class Mixture:
-    """Sources interleaved as evenly as their weights allow.
+    """Sources interleaved as evenly as their weights allow, in phases of other weights.
 
-    The stream of sequences is split in two again and again until each source has its own; a split
-    with share p gives its first side round(n * p) of its first n sequences. So after any number of
-    sequences each source has had its share of them to within one or two.
+    Within a phase the stream of sequences is split in two again and again until each source has its
+    own; a split with share p gives its first side round(n * p) of its first n sequences. So after
+    any number of sequences of a phase each source has had its share of them to within one or two.
 
     Args:
-      weights: positive, in any unit.
+      phases: the first sequence of each, ascending from 0, and the weights in it: of at least 0, in
+        any unit, not all 0.
     """
 
-    def __init__(self, weights: Sequence[float]):
-        self._size = len(weights)
-        # The two lightest are joined first: few splits for the heavy ones, and shares up to a half.
-        heap: list[tuple[float, int, Any]] = [(w, i, i) for i, w in enumerate(weights)]
-        heapq.heapify(heap)
-        while len(heap) > 1:
-            light, i, one = heapq.heappop(heap)
-            heavy, j, two = heapq.heappop(heap)
-            share = np.uint64(max(1, round(light / (light + heavy) * 2**32)))
-            heapq.heappush(heap, (light + heavy, min(i, j), (share, one, two)))
-        self._tree = heap[0][2]
+    def __init__(self, phases: Sequence[tuple[int, Sequence[float]]]):
+        self._starts = np.array([start for start, _ in phases], np.uint64)
+        self._trees = [_tree(weights) for _, weights in phases]
+        self._size = len(phases[0][1])
+        self._before = np.zeros((len(phases), self._size), np.uint64)  # drawn before each phase
+        for i, length in enumerate(np.diff(self._starts)):
+            drawn = _counts(self._trees[i], length[None], self._size)[:, 0]
+            self._before[i + 1] = self._before[i] + drawn
 
     def counts(self, n: np.ndarray) -> np.ndarray:
         """How many of the first n sequences each source has; uint64 [K, *n.shape]."""
-        n = np.asarray(n, np.uint64)
-        out = np.empty((self._size, *n.shape), np.uint64)
-        todo = [(self._tree, n)]
-        while todo:
-            node, n = todo.pop()
-            if isinstance(node, int):
-                out[node] = n
-                continue
-            share, one, two = node
-            first = (n * share + np.uint64(1 << 31)) >> np.uint64(32)
-            todo += [(one, first), (two, n - first)]
-        return out
+        shape, n = np.shape(n), np.asarray(n, np.uint64).reshape(-1)
+        out = np.empty((self._size, n.size), np.uint64)
+        phase = np.searchsorted(self._starts, n, "right") - 1
+        for i in set(phase.tolist()):
+            at = phase == i
+            within = _counts(self._trees[i], n[at] - self._starts[i], self._size)
+            out[:, at] = self._before[i][:, None] + within
+        return out.reshape(self._size, *shape)
 
     def draws(self, n: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The source of each sequence n, and how often it was drawn before; int64, n's shape."""
@@ -103,6 +100,34 @@ class Mixture:
         drawn = self.counts(np.asarray(n, np.uint64) + np.uint64(1)) > before
         source = drawn.argmax(axis=0)
         return source, np.take_along_axis(before, source[None], axis=0)[0].astype(np.int64)
+
+
+def _tree(weights: Sequence[float]) -> Any:
+    """The splits of a phase: the number of a source, or (share of one in 2**-32, one, two)."""
+    # The two lightest are joined first: few splits for the heavy ones, and shares up to a half.
+    heap: list[tuple[float, int, Any]] = [(w, i, i) for i, w in enumerate(weights) if w]
+    heapq.heapify(heap)
+    while len(heap) > 1:
+        light, i, one = heapq.heappop(heap)
+        heavy, j, two = heapq.heappop(heap)
+        share = np.uint64(max(1, round(light / (light + heavy) * 2**32)))
+        heapq.heappush(heap, (light + heavy, min(i, j), (share, one, two)))
+    return heap[0][2]
+
+
+def _counts(tree: Any, n: np.ndarray, size: int) -> np.ndarray:
+    """How many of the first n sequences of a phase each source has; uint64 [size, *n.shape]."""
+    out = np.zeros((size, *n.shape), np.uint64)
+    todo = [(tree, n)]
+    while todo:
+        node, n = todo.pop()
+        if isinstance(node, int):
+            out[node] = n
+            continue
+        share, one, two = node
+        first = (n * share + np.uint64(1 << 31)) >> np.uint64(32)
+        todo += [(one, first), (two, n - first)]
+    return out
 
 
 @dataclass
@@ -116,6 +141,8 @@ class OrderSource:
       windows: rows that its documents fill.
       documents, tokens, bytes: their number and size (UTF-8), for people.
       epochs: how often it may be read through; 0 is any number.
+      later: steps at which the weight changes, ascending, and the weights from there on.
+      inputs: tokens that its rows hold, BOS and EOS counted; 0: as many as they have room for.
     """
 
     name: str
@@ -126,6 +153,23 @@ class OrderSource:
     tokens: int = 0
     bytes: int = 0
     epochs: float = 0.0
+    later: Later = ()
+    inputs: int = 0
+
+
+class Read(NamedTuple):
+    """What the first steps of an order read of one source.
+
+    Attributes:
+      asked: the share that its weights ask for, as a mean over these steps.
+      share: the share of all tokens read that it has. Its last row is seldom full; each row counts
+        as the mean of all.
+      epochs: how often it is read through.
+    """
+
+    asked: float
+    share: float
+    epochs: float
 
 
 class Order:
@@ -138,7 +182,8 @@ class Order:
       batch_size: sequences a step.
 
     Raises:
-      InputError: a weight that isn't positive, a source without a window.
+      InputError: a weight that is negative or no number, steps without any weight, a source without
+        a window.
     """
 
     def __init__(self, sources: Sequence[OrderSource], seed: int, seq_len: int, batch_size: int):
@@ -147,14 +192,16 @@ class Order:
         if not self.sources:
             raise InputError("there is no training data; name it in data.train")
         for source in self.sources:
-            if not 0 < source.weight < float("inf"):
-                raise InputError(
-                    f"the weight of source {source.name!r} is {source.weight}, not positive; leave "
-                    "out a source that is not to be read"
-                )
+            for weight in (source.weight, *(weight for _, weight in source.later)):
+                if not 0 <= weight < float("inf"):
+                    raise InputError(
+                        f"the weight of source {source.name!r} is {weight}; it must be a number "
+                        "of at least 0"
+                    )
             if source.windows < 1:
                 raise InputError(f"source {source.name!r} holds too little text for one sequence")
-        self.mixture = Mixture([source.weight for source in self.sources])
+        self.phases = phases(self.sources)
+        self.mixture = Mixture([(step * batch_size, weights) for step, weights in self.phases])
 
     def batch(self, step: int, rows: np.ndarray | None = None) -> tuple[np.ndarray, ...]:
         """Where the sequences of a step come from.
@@ -182,6 +229,22 @@ class Order:
         counts = self.mixture.counts(np.array(sequences))
         return [int(c) / s.windows for c, s in zip(counts, self.sources, strict=True)]
 
+    def read(self, steps: int) -> dict[str, Read]:
+        """What so many steps (at least 1) read, by the names of the sources."""
+        epochs = self.epochs(steps * self.batch_size)
+        tokens = [
+            times * (source.inputs or source.windows * self.seq_len)
+            for times, source in zip(epochs, self.sources, strict=True)
+        ]
+        asked = np.zeros(len(self.sources))
+        ends = [step for step, _ in self.phases[1:]] + [steps]
+        for (start, weights), end in zip(self.phases, ends, strict=True):
+            asked += max(0, min(end, steps) - start) / steps * np.array(weights) / sum(weights)
+        return {
+            source.name: Read(float(a), t / sum(tokens), e)
+            for source, a, t, e in zip(self.sources, asked, tokens, epochs, strict=True)
+        }
+
     def check_length(self, sequences: int) -> None:
         """Checks that so many sequences (steps times batch size) read no source more than it may.
 
@@ -195,8 +258,18 @@ class Order:
             if source.epochs and times > source.epochs:
                 raise InputError(
                     f"source {source.name!r} would be read {times:.3g} times in {steps:g} steps, "
-                    f"but its epochs allow {source.epochs:g}; lower steps or its weight"
+                    f"but its epochs allow {source.epochs:g}, which is enough for "
+                    f"{self._enough(source, math.ceil(steps))} steps; lower steps or its weight"
                 )
+
+    def _enough(self, source: OrderSource, steps: int) -> int:
+        """For how many of so many steps the epochs of a source are enough."""
+        k = self.sources.index(source)
+
+        def times(step: int) -> float:
+            return self.epochs((step + 1) * self.batch_size)[k]
+
+        return bisect.bisect_right(range(steps), source.epochs, key=times)
 
     def describe(self) -> dict[str, Any]:
         """Everything the order depends on, and some figures for people."""
@@ -212,5 +285,7 @@ class Order:
     def fingerprint(self) -> str:
         """A hash (hex) of what the batches depend on: not of names, paths, or limits on epochs."""
         said = self.describe()
-        said["sources"] = [(s.content, s.weight, s.windows) for s in self.sources]
+        said["sources"] = [
+            (s.content, s.weight, s.windows, *([s.later] if s.later else [])) for s in self.sources
+        ]
         return hashlib.sha256(json.dumps(said).encode()).hexdigest()

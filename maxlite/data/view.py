@@ -8,6 +8,7 @@ from functools import cached_property
 import numpy as np
 
 from maxlite.data.tokens import TokenCache
+from maxlite.errors import InputError
 
 
 class View:
@@ -84,7 +85,11 @@ class View:
 
 
 def split(
-    cache: TokenCache, bos: int | None, eos: int | None, held_out: float
+    cache: TokenCache,
+    bos: int | None,
+    eos: int | None,
+    held_out: float,
+    chosen: np.ndarray | None = None,
 ) -> tuple[View, View]:
     """Divides a cache into training and held-out documents by the hash of their text.
 
@@ -94,14 +99,38 @@ def split(
       cache: the documents.
       bos, eos: ids for the views, or None.
       held_out: share of documents to hold out, at least 0 and below 1.
+      chosen: the documents to train on, int64 [N]; None: all that are not held out.
 
     Returns:
       The views for training and for evaluation.
+
+    Raises:
+      InputError: what is chosen is not ascending, not in the cache, or held out.
     """
     held = cache.hashes < np.uint64(int(held_out * 2**64))
     sides = np.flatnonzero(~held), np.flatnonzero(held)
-    train = None if held_out == 0 else sides[0]
-    return (
-        View(cache, bos, eos, train, f"all but {held_out!r}"),
-        View(cache, bos, eos, sides[1], f"{held_out!r}"),
-    )
+    train, part = None if held_out == 0 else sides[0], f"all but {held_out!r}"
+    if chosen is not None:
+        _check(chosen, held)
+        train, part = chosen, f"{part}, {digest(chosen)}"
+    return View(cache, bos, eos, train, part), View(cache, bos, eos, sides[1], f"{held_out!r}")
+
+
+def digest(index: np.ndarray) -> str:
+    """A hash (hex) of a choice of documents, int64 [N]."""
+    return hashlib.sha256(np.ascontiguousarray(index, "<i8").data).hexdigest()
+
+
+def _check(chosen: np.ndarray, held: np.ndarray) -> None:
+    """Refuses a choice of documents that a training view can't have."""
+    if chosen.dtype != np.int64 or chosen.ndim != 1 or (np.diff(chosen) <= 0).any():
+        raise InputError("the chosen documents are not ascending int64 numbers")
+    if len(chosen) and not 0 <= chosen[0] <= chosen[-1] < len(held):
+        raise InputError(
+            f"document {chosen[-1] if chosen[0] >= 0 else chosen[0]} is chosen, but they are "
+            f"numbered from 0 to {len(held) - 1}"
+        )
+    if (wrong := held[chosen]).any():
+        raise InputError(
+            f"document {chosen[wrong.argmax()]} is chosen for training, but held out for evaluation"
+        )

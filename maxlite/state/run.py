@@ -3,6 +3,7 @@
 run.json       the resolved config, the version, the fingerprint of the training order
 status.json    running, stopped, finished or failed, with the step and the last checkpoint
 metrics.jsonl  one line an event; tensorboard/ holds the same for TensorBoard
+order/         what was read and in which order; see maxlite.data.orders
 model/         config.json, tokenizer and other files of the model, tensors.json with its dtypes
 checkpoints/   see maxlite.state.checkpoint
 """
@@ -21,7 +22,7 @@ from typing import IO, Any
 import maxlite
 from maxlite import config as config_lib
 from maxlite import outputs
-from maxlite.config import Config
+from maxlite.config import Config, Data, Source
 from maxlite.errors import InputError
 from maxlite.state.base import Base
 
@@ -146,6 +147,7 @@ def create(
     model_files: Mapping[str, bytes | Path],
     dtypes: Mapping[str, str],
     base: Callable[[Path], Base] | None = None,
+    order: Callable[[Path], None] | None = None,
 ) -> RunFolder:
     """Makes a run folder in one rename.
 
@@ -155,6 +157,7 @@ def create(
       model_files: name to content or file to copy, for model/.
       dtypes: Hugging Face tensor name to dtype name.
       base: makes what the run rests on, given the folder while it is being made.
+      order: writes the run's order into it, likewise.
 
     Raises:
       InputError: the path is taken, or cannot be written.
@@ -162,6 +165,8 @@ def create(
     check_free(path)
     with outputs.new_folder(path) as folder:
         furnish(folder, description, model_files, dtypes, base)
+        if order:
+            order(folder)
     return RunFolder(Path(os.path.realpath(path)))
 
 
@@ -210,7 +215,7 @@ def check_same(run: RunFolder, config: Config, step: int) -> None:
     Raises:
       InputError: a key differs that may not; every such key is listed with both values.
     """
-    began, now = essence(run.description["config"]), essence(_as_json(config))
+    began, now = essence(_with_defaults(run.description["config"])), essence(_as_json(config))
     wrong = []
     for key in sorted(began.keys() | now.keys()):
         old, new = began.get(key), now.get(key)
@@ -224,6 +229,16 @@ def check_same(run: RunFolder, config: Config, step: int) -> None:
             f"the run in {run.path} began with another config: {'; '.join(wrong)}; give the old "
             "values, or another out"
         )
+
+
+def _with_defaults(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The config of a run, by dotted key; where it is older than a key, that has its default."""
+    defaults = _flat(_as_json(Config(data=Data(train=(Source(),)))))
+    (source,) = defaults["data.train"]
+    flat = defaults | _flat(config)
+    for key in ("data.train", "data.eval"):
+        flat[key] = [source | given for given in flat[key]]
+    return flat
 
 
 def _as_json(config: Config) -> dict[str, Any]:

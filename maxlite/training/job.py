@@ -96,7 +96,7 @@ def prepare(config: Config) -> Job:
     speak = jax.process_index() == 0
     if not config.out:
         raise InputError("config key 'out' is empty; name the folder of the run")
-    if not config.data.train:
+    if not (config.data.train or config.data.order):
         raise InputError("config key 'data.train' is empty; name text files, such as text/*.txt")
     if config.dtype == "auto":
         config.dtype = default_dtype()

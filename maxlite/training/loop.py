@@ -14,6 +14,7 @@ import numpy as np
 from maxlite import config as config_lib
 from maxlite.console import say, sentence
 from maxlite.data.loader import batches
+from maxlite.data.orders import write_order
 from maxlite.errors import InputError
 from maxlite.generate import Generator, prompt_ids, stop_ids
 from maxlite.score import Scorer
@@ -130,7 +131,9 @@ class Trainer:
             if self.speak:
                 source = job.source
                 rests_on = self._base if job.claims.frozen else None
-                run.create(path, description, source.carried, source.dtypes, rests_on)
+                run.create(
+                    path, description, source.carried, source.dtypes, rests_on, self._write_order
+                )
             checkpoint.barrier("maxlite_run_folder")
             self.folder = job.run = run.RunFolder(path)
             if self.speak:
@@ -152,6 +155,10 @@ class Trainer:
             self.folder.path, config.steps, self.step, tokens, job.flops_per_token
         )
         self._status(status="running", step=self.step, steps=config.steps, message="")
+
+    def _write_order(self, folder: Path) -> None:
+        """The run's own order, so that tools can take the run as one."""
+        write_order(folder / "order", self.job.corpus.file)
 
     def _base(self, folder: Path) -> Base:
         """What the run rests on whose folder is being made."""
@@ -262,11 +269,15 @@ class Trainer:
     def _evaluation_due(self) -> bool:
         every = self.config.eval.every
         due = every and (self.step % every == 0 or self.step == self.config.steps)
-        wanted = bool(self.job.corpus.evals) or self.config.eval.sample_tokens > 0
+        # At step 0 nothing has been read, and there may be nothing else to tell.
+        wanted = self.step or self.job.corpus.evals or self.config.eval.sample_tokens
         return bool(due and wanted and self.step not in self.evaluated)
 
     def _evaluate(self) -> None:
-        """Scores every held-out set and writes a sample; a signal leaves it at once."""
+        """Scores every held-out set, writes a sample, and tells what has been read.
+
+        A signal leaves it at once.
+        """
         config, began = self.config, time.monotonic()
         values: dict[str, Any] = {}
         with self.signals.interruptible():
@@ -284,9 +295,19 @@ class Trainer:
             if config.eval.sample_tokens:
                 values["sample"] = self._sample()
                 say(f"step {self.step}: sample: {values['sample']!r}", self.speak)
-        self.metrics.evaluation(self.step, values)
+        self.metrics.evaluation(self.step, values | self._read())
         self.evaluated.add(self.step)
         self.metrics.pause(time.monotonic() - began)
+
+    def _read(self) -> dict[str, float]:
+        """The share of tokens read so far that each source has, and how often it was read."""
+        if not self.step:
+            return {}
+        read = self.job.corpus.order.read(self.step)
+        told = ", ".join(f"{name} {r.share:.2%} ({r.epochs:.3g} x)" for name, r in read.items())
+        say(f"step {self.step}: tokens read: {told}", self.speak)
+        shares = {f"data/{name}/share": r.share for name, r in read.items()}
+        return shares | {f"data/{name}/epochs": r.epochs for name, r in read.items()}
 
     def _sample(self) -> str:
         prompt = prompt_ids(self.job.tokenizer, self.config.eval.prompt)

@@ -130,7 +130,7 @@ class Metrics:
         say("  ".join(parts), self.speaks)
 
     def evaluation(self, step: int, values: Mapping[str, Any]) -> None:
-        """An evaluation line: eval/NAME/loss, eval/NAME/bits_per_byte, and a sample."""
+        """An evaluation line: eval/NAME/loss and bits_per_byte, data/NAME/share, a sample."""
         self._write(step, values)
 
     def pause(self, seconds: float) -> None:

@@ -39,7 +39,8 @@ def test_a_corpus(load, tiny_text, capsys):
         assert source.windows == -(-(view.length - 1) // 32) and (view.bos, view.eos) == (1, 2)
     assert len(corpus.evals["other"]) == 400
     summary = corpus.summary(100)
-    assert "xx: 90.00% of sequences" in summary and "other (evaluation): 400 documents" in summary
+    assert "xx: 90.00% of tokens asked" in summary
+    assert "other (evaluation): 400 documents" in summary
     assert json.dumps(corpus.order.describe())
     assert capsys.readouterr().out == ""
 

@@ -7,10 +7,13 @@ import pytest
 from maxlite.data.corpus import Corpus
 from maxlite.data.loader import batches
 from maxlite.data.order import Order, OrderSource
+from maxlite.data.orders import OrderFile
 from maxlite.data.packing import KEYS, training_row, windows
 from maxlite.data.view import View
 
 SEQ_LEN, BATCH, STEPS = 8, 4, 40
+NO_FILE = OrderFile((), "", 1, 2, 0, SEQ_LEN)
+LATER = ((), ((15, 9.0), (31, 0.0)))  # of the second source
 
 
 @pytest.fixture
@@ -20,10 +23,10 @@ def corpus(make_cache, random_documents):
         View(make_cache([[7, 8, 9]] * 5, "b"), 1, 2),
     ]
     sources = [
-        OrderSource(name, view.content, weight, windows(view, SEQ_LEN))
-        for name, view, weight in zip("ab", views, (9.0, 1.0), strict=True)
+        OrderSource(name, view.content, weight, windows(view, SEQ_LEN), later=later)
+        for name, view, weight, later in zip("ab", views, (9.0, 1.0), LATER, strict=True)
     ]
-    return Corpus(Order(sources, 0, SEQ_LEN, BATCH), views, {})
+    return Corpus(Order(sources, 0, SEQ_LEN, BATCH), views, {}, NO_FILE)
 
 
 def read(corpus, start=0, rows=range(BATCH), **options):
@@ -52,6 +55,41 @@ def test_processes_share_the_same_batches(processes, corpus):
         for key in KEYS:
             for p in range(processes):
                 np.testing.assert_array_equal(parts[p][step][key], whole[step][key][p::processes])
+
+
+def test_stopped_and_gone_on_with_other_processes(corpus):
+    """Three lives of a run, on 2, 4 and 1 processes; the first ends just before weights change."""
+    whole, step = read(corpus), 0
+    for processes, stop in ((2, 14), (4, 33), (1, STEPS)):
+        rows = np.arange(BATCH).reshape(processes, -1)
+        lives = [read(corpus, step, rows[p])[: stop - step] for p in range(processes)]
+        for parts in zip(*lives, strict=True):
+            for key in KEYS:
+                ours = np.concatenate([part[key] for part in parts])
+                np.testing.assert_array_equal(ours, whole[step][key])
+            step += 1
+    assert step == STEPS
+
+
+def test_published_shares_in_packed_sequences(make_cache):
+    """KoSOLAR's mixture, whose parts sum up to 100.01: tokens counted in 10,000 packed rows."""
+    rng = np.random.default_rng(1)
+    asked, views = np.array([5.86, 10.69, 83.46]), []
+    for i, (documents, longest) in enumerate(((300, 90), (900, 40), (700, 300))):
+        lengths = rng.integers(1, longest, documents)
+        views.append(View(make_cache([[i] * n for n in lengths], str(i)), None, None))
+    sources = [
+        OrderSource(str(i), v.content, w, windows(v, 32), inputs=v.length - 1)
+        for i, (v, w) in enumerate(zip(views, asked.tolist(), strict=True))
+    ]
+    order = Order(sources, 0, 32, 100)
+    counts = np.zeros(3, np.int64)  # of each source, by the one id that its documents have
+    for batch in batches(Corpus(order, views, {}, NO_FILE), 0, 100, np.arange(100)):
+        counts += np.bincount(batch["tokens"][batch["segments"] > 0], minlength=3)
+    assert counts.sum() > 300_000
+    assert np.abs(counts / counts.sum() - asked / asked.sum()).max() < 0.005
+    told = [read.share for read in order.read(100).values()]
+    np.testing.assert_allclose(told, counts / counts.sum(), atol=1e-4)
 
 
 @pytest.mark.parametrize("start", [1, 17, STEPS - 1, STEPS, STEPS + 3])

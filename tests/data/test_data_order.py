@@ -1,8 +1,11 @@
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from maxlite.data.order import Mixture, Order, OrderSource, permute
 from maxlite.errors import InputError
+from maxlite.mixture import phases
 
 
 @pytest.mark.parametrize("n", [*range(1, 70), 255, 256, 257, 1000, 4097])
@@ -55,7 +58,7 @@ MIXTURES = [
 @pytest.mark.parametrize("weights", MIXTURES, ids=str)
 def test_every_prefix_has_its_shares(weights):
     n = np.arange(30001)
-    counts = Mixture(weights).counts(n).astype(np.int64)
+    counts = Mixture([(0, weights)]).counts(n).astype(np.int64)
     assert (counts.sum(axis=0) == n).all()
     steps = np.diff(counts, axis=1)
     assert ((steps == 0) | (steps == 1)).all()
@@ -66,11 +69,11 @@ def test_every_prefix_has_its_shares(weights):
 @pytest.mark.parametrize("weights", MIXTURES, ids=str)
 def test_every_source_is_drawn(weights):
     n = round(1.5 * sum(weights) / min(weights)) + 1
-    assert (Mixture(weights).counts(np.array(n)) > 0).all()
+    assert (Mixture([(0, weights)]).counts(np.array(n)) > 0).all()
 
 
 def test_draws_count_up_and_have_random_access():
-    mixture = Mixture([9, 1, 0.5])
+    mixture = Mixture([(0, [9, 1, 0.5])])
     n = np.arange(5000)
     source, draw = mixture.draws(n)
     for k in range(3):
@@ -157,7 +160,7 @@ def test_check_length():
     capped = order(source("big", weight=9.0, windows=900), source("few", windows=10, epochs=2.0))
     capped.check_length(200)
     with pytest.raises(
-        InputError, match=r"'few' would be read 2\.4 times in 30 steps, but .* allow 2"
+        InputError, match=r"'few' would be read 2\.4 times in 30 steps, but .* allow 2.* 25 steps;"
     ):
         capped.check_length(240)
     order(source("a", epochs=1.0)).check_length(10)
@@ -167,10 +170,115 @@ def test_check_length():
         order(source("a")).check_length(2**32)
 
 
-@pytest.mark.parametrize("weight", [0.0, -1.0, float("nan"), float("inf")])
-def test_weights_are_positive(weight):
-    with pytest.raises(InputError, match="weight of source 'b' is"):
-        order(source("a"), source("b", weight=weight))
+@pytest.mark.parametrize("weight", [-1.0, float("nan"), float("inf")])
+def test_weights_are_numbers_of_at_least_zero(weight):
+    for wrong in ({"weight": weight}, {"later": ((5, weight),)}):
+        with pytest.raises(InputError, match="weight of source 'b' is"):
+            order(source("a"), source("b", **wrong))
+
+
+# --- weights that change -------------------------------------------------------------------------
+
+
+def changing():
+    """From step 6 on a is no longer read, and c begins."""
+    return (
+        source("a", weight=5.0, windows=11, later=((6, 0.0),)),
+        source("b", weight=3.0, windows=90),
+        source("c", weight=0.0, later=((6, 1.0), (20, 3.0))),
+    )
+
+
+def test_a_phase_begins_at_its_step():
+    made, first = order(*changing()), order(*changing()[:2])
+    steady = order(source("a", weight=5.0, windows=11), changing()[1])
+    assert [step for step, _ in made.phases] == [0, 6, 20] and len(first.phases) == 2
+    shares = []
+    for step in range(40):
+        batch = made.batch(step)
+        shares.append(np.bincount(batch[0], minlength=3) / 8)
+        if step < 6:
+            assert [x.tolist() for x in batch] == [x.tolist() for x in steady.batch(step)]
+    np.testing.assert_array_equal(shares[:6], np.tile([5 / 8, 3 / 8, 0], (6, 1)))
+    np.testing.assert_array_equal(shares[6:20], np.tile([0, 6 / 8, 2 / 8], (14, 1)))
+    np.testing.assert_array_equal(shares[20:], np.tile([0, 4 / 8, 4 / 8], (20, 1)))
+
+
+def test_a_source_goes_on_over_phases_where_it_was():
+    made = order(*changing())
+    rows = [np.concatenate(x) for x in zip(*(made.batch(s) for s in range(60)), strict=True)]
+    for k, s in enumerate(made.sources):
+        epochs, windows = (x[rows[0] == k] for x in rows[1:])
+        assert (np.diff(epochs) >= 0).all()
+        for e in range(epochs.max()):
+            assert sorted(windows[epochs == e].tolist()) == list(range(s.windows))
+
+
+def test_a_change_to_the_same_weights_is_none():
+    same = (source("a", later=((7, 1.0),)), source("b", weight=0.3, later=((4, 0.3),)))
+    plain = order(source("a"), source("b", weight=0.3))
+    assert len(order(*same).phases) == 1
+    for step in range(20):
+        for ours, theirs in zip(order(*same).batch(step), plain.batch(step), strict=True):
+            np.testing.assert_array_equal(ours, theirs)
+
+
+WEIGHTS = st.lists(st.one_of(st.just(0.0), st.floats(1e-3, 1e3)), min_size=4, max_size=4).filter(
+    any
+)
+
+
+@given(st.lists(st.tuples(st.integers(1, 400), WEIGHTS), min_size=1, max_size=5))
+@settings(max_examples=60, deadline=None)
+def test_shares_hold_within_every_phase(lengths_and_weights):
+    starts = np.cumsum([0, *(length for length, _ in lengths_and_weights)])
+    weights = [w for _, w in lengths_and_weights]
+    mixture = Mixture([(int(s), w) for s, w in zip(starts, weights, strict=False)])
+    counts = mixture.counts(np.arange(starts[-1] + 1)).astype(np.int64)
+    assert (np.diff(counts, axis=1).sum(axis=0) == 1).all() and (np.diff(counts) >= 0).all()
+    for begin, end, w in zip(starts, starts[1:], weights, strict=False):
+        n = np.arange(end - begin + 1)
+        share = np.array(w)[:, None] / sum(w)
+        within = counts[:, begin : end + 1] - counts[:, begin : begin + 1]
+        assert np.abs(within - share * n).max() < 2
+        assert not within[np.array(w) == 0].any()
+    source_, draw = mixture.draws(np.arange(starts[-1]))
+    for k in range(4):
+        assert draw[source_ == k].tolist() == list(range(counts[k, -1]))
+
+
+def test_what_has_been_read():
+    made = order(*changing(), seq_len=16)
+    read = made.read(12)
+    assert [r.asked for r in read.values()] == pytest.approx([5 / 16, 9 / 16, 1 / 8])
+    assert [r.share for r in read.values()] == pytest.approx([30 / 96, 54 / 96, 12 / 96])
+    assert [r.epochs for r in read.values()] == pytest.approx([30 / 11, 54 / 90, 12 / 10])
+    assert made.read(3)["c"] == (0, 0, 0)
+    # Ten rows with room for 160 tokens that hold 80 are half as many tokens.
+    half = order(source("a"), source("b", inputs=80)).read(5)
+    assert [r.share for r in half.values()] == pytest.approx([2 / 3, 1 / 3])
+    assert [r.asked for r in half.values()] == [0.5, 0.5]
+
+
+def test_phases_and_the_fingerprint():
+    changes = ((), ((5, 2.0),), ((6, 2.0),), ((5, 3.0),))
+    made = [order(source("a", later=later), source("b")) for later in changes]
+    assert len({o.fingerprint for o in made}) == 4
+
+
+def test_a_source_may_run_dry_in_a_later_phase():
+    made = order(source("a", weight=1.0, windows=40, epochs=1.0, later=((6, 3.0),)), source("b"))
+    made.check_length(8 * 8)
+    with pytest.raises(InputError, match=r"1\.05 times in 9 steps.* allow 1.* 8 steps"):
+        made.check_length(9 * 8)
+
+
+def test_a_step_without_any_weight_is_named():
+    with pytest.raises(InputError, match="weight 0 from step 0 on"):
+        order(source("a", weight=0.0), source("b", weight=0.0, later=((3, 1.0),)))
+    with pytest.raises(InputError, match="weight 0 from step 7 on"):
+        order(source("a", later=((5, 0.0),)), source("b", later=((7, 0.0), (9, 1.0))))
+    assert phases([source("a", later=((5, 0.0),)), source("b")])[1] == (5, (0.0, 1.0))
 
 
 def test_sources_are_needed():

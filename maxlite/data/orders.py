@@ -1,0 +1,228 @@
+"""The order file: everything that an order depends on, as a folder that tools and runs can take.
+
+order.json       sources with the keys of their token caches, weights, tokenizer, seed, seq_len
+documents-N.npy  where documents of source N were chosen: int64 [D], ascending, their numbers in its
+                 token cache
+
+The sequence itself is computed from these (see `maxlite.data.order`), never listed. A run has its
+own in `order/`, so a run may be named wherever an order is asked for.
+"""
+
+import hashlib
+import json
+import os
+import secrets
+import shutil
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from maxlite.config import Config, Data, resolve
+from maxlite.data.order import VERSION
+from maxlite.data.view import digest
+from maxlite.errors import InputError
+from maxlite.mixture import Source
+from maxlite.tokenizer import Tokenizer
+
+FORMAT = 1
+FILE = "order.json"
+
+
+@dataclass
+class Listed:
+    """A source of an order.
+
+    Attributes:
+      source: as a config says it, with its name.
+      content: key of its token cache.
+      documents: which of the cache's documents are read, int64 [D], ascending; None: all that are
+        not held out.
+    """
+
+    source: Source
+    content: str
+    documents: np.ndarray | None = None
+
+    @cached_property
+    def digest(self) -> str:
+        """A hash (hex) of the choice of documents; "" if there is none."""
+        return "" if self.documents is None else digest(self.documents)
+
+
+@dataclass
+class OrderFile:
+    """What an order's folder says.
+
+    Attributes:
+      sources: what is mixed, in this order.
+      tokenizer: fingerprint of the tokenizer that encodes it.
+      bos, eos: ids around each document, or None.
+      seed: of the permutations.
+      seq_len: tokens a sequence.
+      held_out: share of each source's documents that is never trained on.
+      txt: what a document of a .txt file is; see `config.Data`.
+      base: fingerprint of the order file it was made from; "" if it was made from a config.
+      notes: what its maker says of it, for people; plain JSON.
+    """
+
+    sources: tuple[Listed, ...]
+    tokenizer: str
+    bos: int | None
+    eos: int | None
+    seed: int
+    seq_len: int
+    held_out: float = 0.0
+    txt: str = "line"
+    base: str = ""
+    notes: dict[str, Any] = field(default_factory=dict)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A hash (hex) of what the sequence depends on: not of names, paths or limits on epochs.
+
+        Nor of the batch size: that only says how many sequences a step has (and so, where weights
+        change, after how many).
+        """
+        sources = [(s.content, s.source.weight, s.source.later, s.digest) for s in self.sources]
+        ends = (self.bos, self.eos)
+        said = [VERSION, self.tokenizer, ends, self.seed, self.seq_len, self.held_out, sources]
+        return hashlib.sha256(json.dumps(said).encode()).hexdigest()
+
+    def check(self, settings: Data, tokenizer: Tokenizer, seq_len: int) -> None:
+        """Refuses a run that would follow this order with other settings than it was made with."""
+        where = f"the order in {settings.order}"
+        if tokenizer.fingerprint != self.tokenizer:
+            raise InputError(
+                f"{where} was made with another tokenizer (fingerprint {self.tokenizer[:12]}) than "
+                f"{tokenizer.path} ({tokenizer.fingerprint[:12]}); make an order with this one"
+            )
+        if (tokenizer.bos, tokenizer.eos) != (self.bos, self.eos):
+            raise InputError(
+                f"{where} has documents between the ids {self.bos} and {self.eos}, but BOS and EOS "
+                f"of {tokenizer.path} are {tokenizer.bos} and {tokenizer.eos}; make an order anew"
+            )
+        if seq_len != self.seq_len:
+            raise InputError(
+                f"{where} has sequences of {self.seq_len} tokens, but seq_len is {seq_len}; set "
+                f"seq_len={self.seq_len}"
+            )
+        if settings.held_out not in (0, self.held_out):
+            raise InputError(
+                f"{where} holds out {self.held_out:g} of the documents, but data.held_out is "
+                f"{settings.held_out:g}; leave it at 0 to have the order's"
+            )
+
+
+def find_order(path: str | os.PathLike[str]) -> Path:
+    """The folder of an order that a path means: itself, or that of the run there.
+
+    Raises:
+      InputError: there is no order.
+    """
+    given = Path(path).expanduser()
+    for folder in (given, given / "order"):
+        if (folder / FILE).is_file():
+            return folder
+    if (given / "run.json").is_file():
+        raise InputError(f"the run in {given} has no order: an older version of maxlite began it")
+    raise InputError(f"{given} is no order and no run: there is no {FILE} in it")
+
+
+def read_order(path: str | os.PathLike[str]) -> OrderFile:
+    """Reads an order's folder, or that of a run.
+
+    Raises:
+      InputError: there is none, it is damaged, or another version of the order or of its format.
+    """
+    folder = find_order(path)
+    damaged = f"the order in {folder} is damaged or was changed"
+    remedy = "restore it from a copy, or make it again"
+    try:
+        said = json.loads((folder / FILE).read_bytes())
+        if said["format"] != FORMAT or said["version"] != VERSION:
+            raise InputError(
+                f"the order in {folder} is of format {said['format']}, version {said['version']}, "
+                f"where this maxlite has {FORMAT} and {VERSION}; use the one that made it"
+            )
+        order = _parsed(folder, said)
+        fingerprint = order.fingerprint
+    except OSError as e:
+        raise InputError(f"{damaged}: {e.filename}: {e.strerror}; {remedy}") from None
+    except (KeyError, TypeError, ValueError, EOFError) as e:
+        raise InputError(f"{damaged}: {e!r}; {remedy}") from None
+    if fingerprint != said["fingerprint"]:
+        raise InputError(f"{damaged}: its content does not have its fingerprint; {remedy}")
+    return order
+
+
+def _parsed(folder: Path, said: dict[str, Any]) -> OrderFile:
+    listed = []
+    for entry in said.pop("sources"):
+        content, name = entry.pop("content"), entry.pop("documents")
+        documents = _documents(folder, name) if name else None
+        listed.append(Listed(Source(**entry), content, documents))
+    made = ("format", "version", "fingerprint")
+    order = OrderFile(tuple(listed), **{k: v for k, v in said.items() if k not in made})
+    data = Data(tuple(s.source for s in listed), held_out=order.held_out, txt=order.txt)
+    try:
+        resolve(Config(data=data, seed=order.seed, seq_len=order.seq_len))
+    except InputError as e:  # a value of another type or outside its range
+        raise ValueError(str(e)) from None
+    return order
+
+
+def _documents(folder: Path, name: str) -> np.ndarray:
+    if Path(name).name != name:
+        raise ValueError(f"{name} is not a file beside {FILE}")
+    array = np.load(folder / name, mmap_mode="r")
+    if array.dtype != np.int64 or array.ndim != 1:
+        raise ValueError(f"{name} is not a list of int64")
+    return np.asarray(array)  # slices of np.memmap itself are several times slower
+
+
+def write_order(path: str | os.PathLike[str], order: OrderFile, overwrite: bool = False) -> None:
+    """Writes an order's folder, whole or not at all.
+
+    Args:
+      path: the folder to make.
+      order: from `Corpus.file`, or `Corpus.chosen` for one that reads chosen documents.
+      overwrite: replace an order that is there.
+
+    Raises:
+      InputError: something is there already, or nothing can be written there.
+    """
+    path = Path(path).expanduser()
+    if path.exists() and not (overwrite and (path / FILE).is_file()):
+        raise InputError(f"{path} exists{' and is no order' if overwrite else ''}; choose another")
+    temporary = path.with_name(f"{path.name}.tmp-{secrets.token_hex(4)}")
+    sources = []
+    try:
+        temporary.mkdir(parents=True)
+        for i, listed in enumerate(order.sources):
+            name = "" if listed.documents is None else f"documents-{i}.npy"
+            if name:
+                with (temporary / name).open("wb") as file:
+                    np.save(file, np.asarray(listed.documents, np.int64))
+                    _to_disk(file)
+            entry = asdict(listed.source)
+            sources.append({**entry, "content": listed.content, "documents": name})
+        said = {"format": FORMAT, "version": VERSION, "fingerprint": order.fingerprint}
+        said |= asdict(replace(order, sources=())) | {"sources": sources}
+        with (temporary / FILE).open("w", encoding="utf-8") as text:
+            json.dump(said, text, indent=2, ensure_ascii=False)
+            _to_disk(text)
+        if path.exists():
+            shutil.rmtree(path)
+        temporary.rename(path)
+    except OSError as e:
+        raise InputError(f"the order {path} cannot be written: {e.strerror}") from None
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _to_disk(file: Any) -> None:
+    file.flush()
+    os.fsync(file.fileno())
