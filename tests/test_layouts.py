@@ -22,6 +22,7 @@ from commands import (
     strike,
 )
 
+from maxlite.data.orders import read_order
 from maxlite.hf.folder import open_folder
 from maxlite.state.host import open_lazy
 
@@ -36,10 +37,15 @@ def get_config():
         steps=20,
         batch_size=8,
         seq_len=32,
-        data=Data(train=(Source("{here}/xx.txt", weight=3), Source("{here}/en.txt"))),
+        data=Data(
+            train=(
+                Source("{here}/xx.txt", weight=3, later=((12, 1),)),
+                Source("{here}/en.txt"),
+            )
+        ),
         optimizer=Optimizer(learning_rate=3e-3, schedule="constant", warmup=0.0),
         checkpoint=Checkpoint(every=10),
-        eval=Eval(every=0),
+        eval=Eval(every=10, sample_tokens=0),
         log=Log(every=1),
     )
 """
@@ -108,8 +114,10 @@ def assert_close(run_folder: Path, one: Path) -> None:
     found, expected = losses(run_folder), losses(one)
     assert list(found) == list(expected) == list(range(1, STEPS + 1))
     np.testing.assert_allclose(list(found.values()), list(expected.values()), rtol=0, atol=1e-5)
-    counts = [[entry["tokens"] for entry in metrics(r)] for r in (run_folder, one)]
-    assert counts[0] == counts[1]
+    kept = ("tokens", "data/xx/share", "data/en/share", "data/xx/epochs", "data/en/epochs")
+    told = [[[entry.get(k) for k in kept] for entry in metrics(r)] for r in (run_folder, one)]
+    assert told[0] == told[1] and len(told[0]) == STEPS + 2
+    assert read_order(run_folder).fingerprint == read_order(one).fingerprint
 
 
 @pytest.mark.parametrize("mesh", ["fsdp=4,tensor=2", "data=2,fsdp=4"])
@@ -164,6 +172,16 @@ def test_two_processes_stop_at_the_same_step_and_go_on(desk, two_processes):
     model = open_lazy(str(name))  # in the pieces that the two have written
     for key, stored in open_folder(desk / "better").tensors.items():
         assert model.tensors[key].read().tobytes() == stored.read().tobytes()
+
+
+def test_evaluations_tell_what_has_been_read(one):
+    """Three parts of four until step 12, then a half; there is no text to score."""
+    told = {entry["step"]: entry for entry in metrics(one) if "loss" not in entry}
+    assert list(told) == [10, 20]
+    assert told[10]["data/xx/share"] == pytest.approx(0.75, abs=0.01)
+    assert told[20]["data/xx/share"] == pytest.approx(0.65, abs=0.01)
+    assert told[20]["data/xx/share"] + told[20]["data/en/share"] == pytest.approx(1)
+    assert 0 < told[10]["data/en/epochs"] < told[20]["data/en/epochs"] < 1
 
 
 def test_every_layout_reads_the_same_tokens(desk):

@@ -1,9 +1,14 @@
 import json
+import shutil
+from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from maxlite.config import Data, Source
 from maxlite.data.corpus import load_corpus, source_names
+from maxlite.data.loader import Steps
+from maxlite.data.orders import write_order
 from maxlite.errors import InputError
 from maxlite.tokenizer import load_tokenizer
 
@@ -78,6 +83,136 @@ def test_one_name_for_training_and_evaluation(load, tiny_text):
     sources = (Source(str(tiny_text / "en.txt"), name="en"),)
     assert list(load(sources, sources).evals) == ["en"]
     assert list(load(sources, sources, held_out=0.2).evals) == ["en", "en-held-out"]
+
+
+def test_a_source_of_weight_zero_is_not_read(load, tiny_text, tmp_path, capsys, tiny_tokenizer):
+    corpus = load((Source(str(tiny_text / "en.txt")), Source("nonesuch.txt", 0.0)), held_out=0.1)
+    alone = load((Source(str(tiny_text / "en.txt")),), held_out=0.1)
+    assert corpus.order.fingerprint == alone.order.fingerprint
+    assert list(corpus.evals) == ["en"] and len(corpus.views) == len(corpus.file.sources) == 1
+    with pytest.raises(InputError, match=r"nonesuch\.txt"):
+        load((Source(str(tiny_text / "en.txt")), Source("nonesuch.txt", 0.0, later=((9, 1.0),))))
+    data = Data((Source(str(tiny_text / "en.txt")), Source("no.txt", 0.0)), cache=str(tmp_path))
+    load_corpus(data, load_tokenizer(tiny_tokenizer), 0, 32, 4)
+    assert "source no has weight 0: not read" in capsys.readouterr().err
+
+
+def test_weights_that_change_are_in_the_summary(load, tiny_text):
+    en = Source(str(tiny_text / "en.txt"), later=((20, 0.0),))
+    corpus = load((en, Source(str(tiny_text / "xx.txt"), 3.0)))
+    summary = corpus.summary(40)
+    assert "en: 12.50% of tokens asked for, 12.51% given" in summary, summary
+    assert "from step 20: en 0.00%, xx 100.00%" in summary
+
+
+# --- orders --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def two(tiny_text):
+    return (
+        Source(str(tiny_text / "xx.txt"), 9.0, epochs=5.0, later=((10, 1.0),)),
+        Source(str(tiny_text / "en.jsonl"), 1.0),
+    )
+
+
+def read(corpus, steps=20):
+    """The order's fingerprint, and the rows of its first steps."""
+    rows = [row for i in range(steps) for row in Steps(corpus, steps, range(4))[i]["tokens"]]
+    return corpus.order.fingerprint, np.array(rows).tolist()
+
+
+@pytest.mark.parametrize("held_out", [0.0, 0.1])
+def test_an_order_is_the_corpus_it_came_from(held_out, load, two, tmp_path):
+    corpus = load(two, held_out=held_out, seed=5)
+    write_order(tmp_path / "my.order", corpus.file)
+    again = load((), order=str(tmp_path / "my.order"), seed=6)
+    assert read(again) == read(corpus)
+    assert again.order.sources == corpus.order.sources
+    assert {k: v.content for k, v in again.evals.items()} == {
+        k: v.content for k, v in corpus.evals.items()
+    }
+    assert again.file.fingerprint == corpus.file.fingerprint
+    with pytest.raises(InputError, match=r"'xx' would be read"):
+        again.order.check_length(10**6)
+
+
+def test_chosen_documents_are_read_alone(load, two, tmp_path):
+    corpus = load(two, held_out=0.1)
+    chosen = corpus.views[0].index[::3]
+    file = corpus.chosen({"xx": chosen}, {"why": "a third"})
+    assert file.base == corpus.file.fingerprint != file.fingerprint
+    write_order(tmp_path / "my.order", file)
+    again = load((), order=str(tmp_path / "my.order"))
+    assert again.order.fingerprint != corpus.order.fingerprint
+    assert again.file.notes == {"why": "a third"}
+    assert again.views[0].index.tolist() == chosen.tolist()
+    assert again.views[1].content == corpus.views[1].content  # whole, but for what is held out
+    expected = [
+        corpus.views[0].cache.tokens[slice(*corpus.views[0].cache.offsets[i : i + 2])]
+        for i in chosen
+    ]
+    for ours, theirs in zip(again.views[0].documents(), expected, strict=True):
+        assert ours.tolist() == theirs.tolist()
+    for name in ("xx", "en"):
+        assert again.evals[name].index.tolist() == corpus.evals[name].index.tolist()
+    # A choice from the choice, and of another source: what is not named stays.
+    third = again.chosen({"en": again.views[1].index[:7]})
+    assert third.sources[0].documents.tolist() == chosen.tolist() and third.base == file.fingerprint
+
+
+def test_a_choice_that_cannot_be_read_is_refused(load, two):
+    corpus = load(two, held_out=0.1)
+    held = corpus.evals["xx"].index
+    free = corpus.views[0].index
+    for documents, said in (
+        ({"ko": free}, "no source 'ko' to choose from, only 'xx', 'en'"),
+        ({"xx": free[::-1]}, "source 'xx': .* not ascending"),
+        ({"xx": free.astype(np.int32)}, "source 'xx': .* not ascending int64"),
+        ({"xx": np.array([3, 3])}, "source 'xx': .* not ascending"),
+        ({"xx": np.array([-1, 3])}, "source 'xx': document -1 .* from 0 to 399"),
+        ({"xx": np.array([3, 400])}, "source 'xx': document 400 .* from 0 to 399"),
+        ({"xx": np.sort([*free[:9], held[2]])}, f"document {held[2]} .* held out"),
+        ({"xx": free[:0]}, "no document of source 'xx' is chosen"),
+    ):
+        with pytest.raises(InputError, match=said):
+            corpus.chosen(documents)
+
+
+def test_what_is_held_out_stays_so_whoever_wrote_the_order(load, two, tmp_path):
+    """Even an order that another program made of all documents."""
+    corpus = load(two, held_out=0.1)
+    everything = replace(corpus.file.sources[0], documents=np.arange(400))
+    write_order(tmp_path / "o", replace(corpus.file, sources=(everything, corpus.file.sources[1])))
+    with pytest.raises(InputError, match=f"document {corpus.evals['xx'].index[0]} is .* held out"):
+        load((), order=str(tmp_path / "o"))
+
+
+def test_an_order_is_for_one_text_tokenizer_and_length(load, tiny_text, tmp_path, tiny_tokenizer):
+    text = tmp_path / "text.txt"
+    shutil.copy(tiny_text / "en.txt", text)
+    corpus = load((Source(str(text), name="mine"),), held_out=0.1)
+    write_order(tmp_path / "o", corpus.file)
+    data = Data(order=str(tmp_path / "o"), cache=str(tmp_path / "cache"))
+    tokenizer = load_tokenizer(tiny_tokenizer)
+    assert load_corpus(data, tokenizer, 0, 32, 8, False).evals["mine"]  # another batch is fine
+    with pytest.raises(InputError, match="sequences of 32 tokens, but seq_len is 64"):
+        load_corpus(data, tokenizer, 0, 64, 4, False)
+    with pytest.raises(InputError, match=r"holds out 0\.1 .* data\.held_out is 0\.2"):
+        load((), order=data.order, held_out=0.2)
+    assert load((), order=data.order, held_out=0.1)
+    other = load_tokenizer(tiny_tokenizer / "tokenizer.model")
+    with pytest.raises(InputError, match=f"another tokenizer .*{other.fingerprint[:12]}"):
+        load_corpus(data, other, 0, 32, 4, False)
+    tokenizer.eos = None
+    with pytest.raises(InputError, match=r"between the ids 1 and 2, but BOS and EOS .* 1 and None"):
+        load_corpus(data, tokenizer, 0, 32, 4, False)
+    text.write_text(text.read_text() + "one more\n")
+    with pytest.raises(InputError, match=r"source 'mine' \(.*text\.txt\) is not what the order in"):
+        load((), order=data.order)
+    text.unlink()
+    with pytest.raises(InputError, match=r"no file matches .*text\.txt"):
+        load((), order=data.order)
 
 
 def test_nothing_left(load, tmp_path):

@@ -1,6 +1,7 @@
 """What `prepare` makes of a config, and what it refuses before anything is written."""
 
 import dataclasses
+import json
 import os
 import shutil
 
@@ -9,6 +10,7 @@ import pytest
 
 from maxlite import config as config_lib
 from maxlite.config import Architecture, Config, Data, Optimizer, Source
+from maxlite.data import orders
 from maxlite.errors import InputError
 from maxlite.model.flops import flops_per_token
 from maxlite.state import imported
@@ -188,6 +190,44 @@ def test_a_run_goes_on_with_its_own_config_and_text_only(stage, tmp_path, tiny_t
     text.write_text(text.read_text() + "one more document\n")
     with pytest.raises(InputError, match="the text of the run"):
         job_lib.prepare(stage(data__train=sources))
+
+
+def test_a_run_older_than_a_key_goes_on(stage):
+    """As if it had begun before sources had `later`, and before there were orders."""
+    run = begun(stage())
+    description = json.loads((run.path / "run.json").read_text())
+    del description["config"]["data"]["order"]
+    del description["config"]["data"]["train"][0]["later"]
+    (run.path / "run.json").write_text(json.dumps(description))
+    job = job_lib.prepare(stage())
+    assert job.run is not None
+    del job
+    changed = Source(stage().data.train[0].glob, later=((2, 3.0),))
+    with pytest.raises(InputError, match=r"data\.train was .* and is now .*2, 3\.0"):
+        job_lib.prepare(stage(data__train=(changed,)))
+
+
+def test_a_job_follows_an_order(stage, tmp_path):
+    plain = job_lib.prepare(stage(seed=3))
+    orders.write_order(tmp_path / "my.order", plain.corpus.file)
+    settings = {"data": Data(order=str(tmp_path / "my.order"))}
+    job = job_lib.prepare(stage(**settings))
+    assert job.corpus.order.fingerprint == plain.corpus.order.fingerprint
+    assert list(job.corpus.evals) == ["en"]
+    with pytest.raises(InputError, match="sequences of 32 tokens, but seq_len is 16"):
+        job_lib.prepare(stage(**settings, seq_len=16))
+    with pytest.raises(InputError, match="both set"):
+        stage(data__order="my.order")
+    with pytest.raises(InputError, match="nonesuch is no order"):
+        job_lib.prepare(stage(data=Data(order=str(tmp_path / "nonesuch"))))
+    few = dataclasses.replace(plain.corpus.file.sources[0].source, epochs=0.5)
+    listed = dataclasses.replace(plain.corpus.file.sources[0], source=few)
+    capped = dataclasses.replace(plain.corpus.file, sources=(listed,))
+    orders.write_order(tmp_path / "my.order", capped, overwrite=True)
+    with pytest.raises(
+        InputError, match=r"'en' would be read .* allow 0\.5.* enough for \d+ steps"
+    ):
+        job_lib.prepare(stage(**settings, steps=10_000))
 
 
 def test_a_run_that_has_lost_its_checkpoints_does_not_begin_again(stage):
