@@ -45,14 +45,15 @@ class Corpus:
         for source in self.order.sources:
             asked, share, epochs = read[source.name]
             lines.append(
-                f"  {source.name}: {asked:.2%} of tokens asked for, {share:.2%} given, "
+                f"  {source.name}: {share:.2%} of tokens ({asked:.2%} asked for), "
                 f"{human(source.documents)} documents, {human(source.tokens)} tokens, "
                 f"read {epochs:.3g} times"
             )
-        for step, weights in self.order.phases[1:]:
-            shares = zip(self.order.sources, weights, strict=True)
-            mixed = ", ".join(f"{source.name} {w / sum(weights):.2%}" for source, w in shares)
-            lines.append(f"  from step {step}: {mixed}")
+        for step, weights in self.order.phases:
+            if 0 < step < steps:
+                shares = zip(self.order.sources, weights, strict=True)
+                mixed = ", ".join(f"{source.name} {w / sum(weights):.2%}" for source, w in shares)
+                lines.append(f"  from step {step}: {mixed}")
         for name, view in self.evals.items():
             lines.append(
                 f"  {name} (evaluation): {human(len(view))} documents, {human(view.tokens)} tokens"

@@ -96,9 +96,9 @@ class Mixture:
 
     def draws(self, n: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The source of each sequence n, and how often it was drawn before; int64, n's shape."""
-        before = self.counts(n)
-        drawn = self.counts(np.asarray(n, np.uint64) + np.uint64(1)) > before
-        source = drawn.argmax(axis=0)
+        n = np.asarray(n, np.uint64)
+        before, after = self.counts(np.stack([n, n + np.uint64(1)])).swapaxes(0, 1)
+        source = (after > before).argmax(axis=0)
         return source, np.take_along_axis(before, source[None], axis=0)[0].astype(np.int64)
 
 

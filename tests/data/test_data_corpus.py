@@ -44,7 +44,7 @@ def test_a_corpus(load, tiny_text, capsys):
         assert source.windows == -(-(view.length - 1) // 32) and (view.bos, view.eos) == (1, 2)
     assert len(corpus.evals["other"]) == 400
     summary = corpus.summary(100)
-    assert "xx: 90.00% of tokens asked" in summary
+    assert "xx: 90.01% of tokens (90.00% asked for), 345 documents" in summary
     assert "other (evaluation): 400 documents" in summary
     assert json.dumps(corpus.order.describe())
     assert capsys.readouterr().out == ""
@@ -101,8 +101,9 @@ def test_weights_that_change_are_in_the_summary(load, tiny_text):
     en = Source(str(tiny_text / "en.txt"), later=((20, 0.0),))
     corpus = load((en, Source(str(tiny_text / "xx.txt"), 3.0)))
     summary = corpus.summary(40)
-    assert "en: 12.50% of tokens asked for, 12.51% given" in summary, summary
+    assert "en: 12.51% of tokens (12.50% asked for)" in summary, summary
     assert "from step 20: en 0.00%, xx 100.00%" in summary
+    assert "from step" not in corpus.summary(20)
 
 
 # --- orders --------------------------------------------------------------------------------------

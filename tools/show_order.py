@@ -1,0 +1,171 @@
+"""Shows what a run reads and in which order: shares by source, and the first sequences as text.
+
+Example: python -m tools.show_order --order=runs/korean --steps=1000 --count=5
+
+An order is a run, or a folder with order.json in it. Each document of a sequence begins with ▸ and
+has a colour of its own; … is where a document goes on in another sequence.
+"""
+
+import json
+import re
+import sys
+from dataclasses import asdict
+from itertools import cycle
+from pathlib import Path
+from typing import Any
+
+from absl import flags
+
+from maxlite.config import Config, Data
+from maxlite.console import human, say
+from maxlite.data.corpus import Corpus, load_corpus
+from maxlite.data.examples import Example, examples
+from maxlite.data.orders import read_order
+from maxlite.errors import InputError
+from maxlite.tokenizer import Tokenizer, load_tokenizer
+from tools import cli
+
+FLAGS = flags.FLAGS
+_COLOURS = (36, 33, 35, 32, 34, 31)  # cyan first, red last
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # what could change how a terminal behaves
+
+flags.DEFINE_string("order", "", "An order's folder, or a run.")
+flags.DEFINE_string("tokenizer", "", "A folder, or a .model or .json file; empty: the run's own.")
+flags.DEFINE_integer("steps", 0, "Tell the shares over so many steps; 0: the run's, or 1000.", 0)
+flags.DEFINE_integer("batch_size", 0, "Sequences a step; 0: the run's, or 8.", 0)
+flags.DEFINE_integer("step", 0, "Show sequences from this step on.", 0)
+flags.DEFINE_integer("count", 3, "Show so many sequences.", 0)
+flags.DEFINE_enum("color", "auto", ["auto", "always", "never"], "auto: if stdout is a terminal.")
+flags.DEFINE_string("cache", "", "Folder of tokenised text; empty: the run's, or the usual one.")
+
+
+def main() -> dict[str, Any] | None:
+    cli.require("order")
+    path = Path(FLAGS.order).expanduser()
+    file = read_order(path)
+    began = _config(path)
+    steps, batch_size = (FLAGS[k].value or began[k] for k in ("steps", "batch_size"))
+    cache = FLAGS.cache or began["data"]["cache"]
+    if not FLAGS.tokenizer and not (path / "model").is_dir():
+        raise InputError(
+            f"--tokenizer must be given: the order in {path} knows its tokenizer by its fingerprint"
+        )
+    tokenizer = load_tokenizer(FLAGS.tokenizer or path / "model")
+    settings = Data(order=str(path), cache=cache)
+    if FLAGS.dry_run:
+        file.check(settings, tokenizer, file.seq_len)
+        say(f"would show the order in {path}: {len(file.sources)} sources")
+        return None
+    corpus = load_corpus(settings, tokenizer, file.seed, file.seq_len, batch_size)
+    figures = _figures(corpus, steps)
+    shown = list(examples(corpus, FLAGS.step, FLAGS.count))
+    figures["sequences"] = [_described(example, tokenizer) for example in shown]
+    _print(path, corpus, figures)
+    colour = FLAGS.color == "always" or (FLAGS.color == "auto" and sys.stdout.isatty())
+    for example, said in zip(shown, figures["sequences"], strict=True):
+        _print_sequence(example, said, corpus, colour)
+    return figures
+
+
+def _config(path: Path) -> dict[str, Any]:
+    """The config of a run; the default one for an order that stands alone."""
+    file = path / "run.json"
+    return json.loads(file.read_bytes())["config"] if file.is_file() else asdict(Config())
+
+
+def _figures(corpus: Corpus, steps: int) -> dict[str, Any]:
+    order, file = corpus.order, corpus.file
+    try:
+        order.check_length(steps * order.batch_size)
+        ends = ""
+    except InputError as e:
+        ends = str(e)
+    sources = [
+        {
+            **asdict(listed.source),
+            **order.read(steps)[known.name]._asdict(),
+            "epochs_allowed": known.epochs,
+            "chosen": listed.documents is not None,
+            **{key: getattr(known, key) for key in ("documents", "tokens", "bytes", "windows")},
+        }
+        for listed, known in zip(file.sources, order.sources, strict=True)
+    ]
+    names = [source.name for source in order.sources]
+    return {
+        "fingerprint": file.fingerprint,
+        "batches": order.fingerprint,
+        **{key: getattr(file, key) for key in ("base", "notes", "tokenizer", "held_out", "seed")},
+        "seq_len": order.seq_len,
+        "batch_size": order.batch_size,
+        "steps": steps,
+        "too_long": ends,
+        "sources": sources,
+        "phases": [
+            {"step": s, "shares": {n: x / sum(w) for n, x in zip(names, w, strict=True)}}
+            for s, w in order.phases
+        ],
+    }
+
+
+def _described(example: Example, tokenizer: Tokenizer) -> dict[str, Any]:
+    documents = [
+        {
+            "document": part.document,
+            "tokens": len(part.ids),
+            "begun": part.begun,
+            "goes_on": part.goes_on,
+            "text": tokenizer.decode(part.ids.tolist(), skip_special=True),
+        }
+        for part in example.parts
+    ]
+    places = {k: getattr(example, k) for k in ("step", "row", "source", "epoch", "window")}
+    return {**places, "documents": documents}
+
+
+def _print(path: Path, corpus: Corpus, figures: dict[str, Any]) -> None:
+    print(f"order: {path}, fingerprint {figures['fingerprint'][:16]}")
+    if figures["base"]:
+        print(f"made from the order with fingerprint {figures['base'][:16]}")
+    for key, value in figures["notes"].items():
+        print(f"  {key}: {value}")
+    tokens = figures["steps"] * figures["batch_size"] * figures["seq_len"]
+    print(
+        f"seed {figures['seed']}, {figures['held_out']:.2%} held out, tokenizer "
+        f"{figures['tokenizer'][:16]}\n{figures['steps']:,} steps of {figures['batch_size']} x "
+        f"{figures['seq_len']} tokens, {human(tokens)} tokens:\n"
+    )
+    print(f"{'asked':>8} {'achieved':>8} {'read':>14} {'documents':>10} {'tokens':>8} {'bytes':>8}")
+    for source in figures["sources"]:
+        allowed = f" of {source['epochs_allowed']:g}" if source["epochs_allowed"] else ""
+        read = f"{source['epochs']:.3g}{allowed} x"
+        sizes = f"{human(source['documents']):>10} {human(source['tokens']):>8}"
+        chosen = ", chosen documents" if source["chosen"] else ""
+        print(
+            f"{source['asked']:>8.2%} {source['share']:>8.2%} {read:>14} {sizes} "
+            f"{human(source['bytes'], 'B'):>8}  {source['name']} ({source['glob']}{chosen})"
+        )
+    if len(figures["phases"]) > 1:
+        for phase in figures["phases"]:
+            mixed = ", ".join(f"{name} {share:.2%}" for name, share in phase["shares"].items())
+            print(f"from step {phase['step']}: {mixed}")
+    if figures["too_long"]:
+        print(f"a run of this length would be refused: {figures['too_long']}")
+
+
+def _print_sequence(example: Example, said: dict[str, Any], corpus: Corpus, colour: bool) -> None:
+    windows = {source.name: source.windows for source in corpus.order.sources}
+    documents = said["documents"]
+    size = sum(part["tokens"] for part in documents)
+    print(
+        f"\nstep {example.step}, row {example.row}: {example.source}, row {example.window} of "
+        f"{windows[example.source]:,}, pass {example.epoch + 1}; {size} tokens of documents "
+        f"{documents[0]['document']}-{documents[-1]['document']}"
+    )
+    for code, part in zip(cycle(_COLOURS), documents, strict=False):
+        text = _CONTROL.sub("\ufffd", part["text"]).strip("\n").replace("\n", "\n  ")
+        text = f"▸ {'… ' * part['begun']}{text}{' …' * part['goes_on']}"
+        print(f"\033[{code}m{text}\033[0m" if colour else text)
+
+
+if __name__ == "__main__":
+    cli.run(main)
