@@ -218,5 +218,5 @@ def test_bad_settings_are_refused():
         with pytest.raises(InputError, match=said) as error:
             Pairs(**wrong).check()
         assert str(error.value).startswith(f"Pairs({next(iter(wrong))}=")
-    with pytest.raises(InputError, match="Pairs\\(names=.*names of both"):
+    with pytest.raises(InputError, match=r"Pairs\(names=.*names of both"):
         Pairs(template="{first_name}: {first}, {second}").check()
