@@ -35,6 +35,7 @@ ROOMS: dict[str, set[str]] = {
     "state": {"model", "hf", "surgery", "tokenizer"},
     "importance": {"state", "data"},
     "score": {"state", "data"},
+    "scorer": {"state", "data"},
     "evaluate": {"score"},
     "generate": {"state", "data"},
     "training": {"corpus", "importance", "score", "evaluate", "generate"},
