@@ -130,7 +130,7 @@ def load_corpus(
         evals[name] = View(cache, tokenizer.bos, tokenizer.eos)
     if file:
         for listed, cache in zip(file.sources, caches, strict=True):
-            if cache.key != listed.content:
+            if cache.content != listed.content:
                 raise InputError(
                     f"the text of source {listed.source.name!r} ({listed.source.glob}) is not what "
                     f"the order in {settings.order} was made of; restore the files, or make an "
@@ -138,7 +138,7 @@ def load_corpus(
                 )
     else:
         file = OrderFile(
-            tuple(Listed(s, cache.key) for s, cache in zip(train, caches, strict=True)),
+            tuple(Listed(s, cache.content) for s, cache in zip(train, caches, strict=True)),
             tokenizer.fingerprint,
             tokenizer.bos,
             tokenizer.eos,

@@ -1,6 +1,6 @@
 """The order file: everything that an order depends on, as a folder that tools and runs can take.
 
-order.json       sources with the keys of their token caches, weights, tokenizer, seed, seq_len
+order.json       sources with the content hashes of their tokens, weights, tokenizer, seed, seq_len
 documents-N.npy  where documents of source N were chosen: int64 [D], ascending, their numbers in its
                  token cache
 
@@ -11,8 +11,6 @@ own in `order/`, so a run may be named wherever an order is asked for.
 import hashlib
 import json
 import os
-import secrets
-import shutil
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -20,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from maxlite import outputs
 from maxlite.config import Config, Data, resolve
 from maxlite.data.order import VERSION
 from maxlite.data.view import digest
@@ -37,7 +36,7 @@ class Listed:
 
     Attributes:
       source: as a config says it, with its name.
-      content: key of its token cache.
+      content: of its token cache.
       documents: which of the cache's documents are read, int64 [D], ascending; None: all that are
         not held out.
     """
@@ -197,32 +196,14 @@ def write_order(path: str | os.PathLike[str], order: OrderFile, overwrite: bool 
     path = Path(path).expanduser()
     if path.exists() and not (overwrite and (path / FILE).is_file()):
         raise InputError(f"{path} exists{' and is no order' if overwrite else ''}; choose another")
-    temporary = path.with_name(f"{path.name}.tmp-{secrets.token_hex(4)}")
     sources = []
-    try:
-        temporary.mkdir(parents=True)
+    with outputs.new_folder(path, replace=True) as folder:
         for i, listed in enumerate(order.sources):
             name = "" if listed.documents is None else f"documents-{i}.npy"
             if name:
-                with (temporary / name).open("wb") as file:
-                    np.save(file, np.asarray(listed.documents, np.int64))
-                    _to_disk(file)
+                np.save(folder / name, np.asarray(listed.documents, np.int64))
             entry = asdict(listed.source)
             sources.append({**entry, "content": listed.content, "documents": name})
         said = {"format": FORMAT, "version": VERSION, "fingerprint": order.fingerprint}
         said |= asdict(replace(order, sources=())) | {"sources": sources}
-        with (temporary / FILE).open("w", encoding="utf-8") as text:
-            json.dump(said, text, indent=2, ensure_ascii=False)
-            _to_disk(text)
-        if path.exists():
-            shutil.rmtree(path)
-        temporary.rename(path)
-    except OSError as e:
-        raise InputError(f"the order {path} cannot be written: {e.strerror}") from None
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _to_disk(file: Any) -> None:
-    file.flush()
-    os.fsync(file.fileno())
+        outputs.write_text(folder / FILE, json.dumps(said, indent=2, ensure_ascii=False))
