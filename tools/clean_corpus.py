@@ -13,6 +13,7 @@ from typing import Any
 from maxlite import flags
 from maxlite.console import say
 from maxlite.corpus.cleaning import Cleaning, resolve
+from maxlite.corpus.perplexity import Predicted
 from maxlite.errors import InputError
 from tools import cli
 
@@ -34,7 +35,10 @@ def main(config: Cleaning) -> dict[str, Any] | None:
         raise InputError(
             f"cleaning needs the package {error.name}: pip install -e '.[corpus]'"
         ) from None
-    figures = clean(config, overwrite=FLAGS.overwrite, dry_run=FLAGS.dry_run)
+    scorer = None
+    if any(isinstance(step, Predicted) for step in config.steps):
+        from maxlite.scorer import load_scorer as scorer
+    figures = clean(config, scorer, overwrite=FLAGS.overwrite, dry_run=FLAGS.dry_run)
     if figures:
         print(figures)
         say(f"wrote {config.out}")

@@ -24,6 +24,7 @@ from maxlite.corpus.blocks import Block, stamp
 from maxlite.corpus.cleaning import Cleaning
 from maxlite.corpus.funnel import funnel
 from maxlite.corpus.passes import Pass, named, passes
+from maxlite.corpus.perplexity import Predicted, Scorer
 from maxlite.corpus.step import Step
 from maxlite.errors import InputError
 from maxlite.tokenizer.counting import Part
@@ -33,12 +34,17 @@ Page = Callable[[dict[str, Any]], str]
 
 
 def clean(
-    config: Cleaning, page: Page | None = None, overwrite: bool = False, dry_run: bool = False
+    config: Cleaning,
+    load_scorer: Callable[[str], Scorer] | None = None,
+    page: Page | None = None,
+    overwrite: bool = False,
+    dry_run: bool = False,
 ) -> dict[str, Any] | None:
     """Runs a cleaning, or what is left of it.
 
     Args:
       config: resolved.
+      load_scorer: opens a model for the steps that ask one; a function of a module.
       page: makes report.html from the figures.
       overwrite: replace `out`, and begin anew where a cleaning with other settings was begun.
       dry_run: check everything, say what would be done, and write nothing.
@@ -55,6 +61,9 @@ def clean(
     if not out.parent.is_dir():
         raise InputError(f"--config.out={config.out} lies in a folder that does not exist")
     work = out.with_name(f"{out.name}.work")
+    for step in config.steps:
+        if isinstance(step, Predicted):
+            step.load_scorer = load_scorer
     parts = cleaning.parts(config)
     stamps = [stamp(part) for part in parts]
     several = passes(config, parts, stamps, work)

@@ -4,6 +4,7 @@ A config file is Python with a `get_config()` that returns a `Cleaning`. As in `
 values that may be absent are empty or zero, never None.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -25,8 +26,8 @@ _SHARDS = 64  # of a corpus between these limits
 class Reader(Protocol):
     """How files become documents; a dataclass, as steps are."""
 
-    def parts(self, globs: Sequence[str], size: int) -> Sequence[Part]:
-        """Divides files into parts of about `size` bytes that are read side by side."""
+    def parts(self, pattern: str, size: int) -> Sequence[Part]:
+        """Divides the files of a glob into parts of about `size` bytes, read side by side."""
         ...
 
 
@@ -38,8 +39,8 @@ class Text:
     txt: str = "line"  # a document of a .txt file is a "line" or the whole "file"
     skip_invalid: bool = False  # drop what is not UTF-8, and count it, instead of refusing the file
 
-    def parts(self, globs: Sequence[str], size: int) -> list[TextPart]:
-        files = dict.fromkeys(path for pattern in globs for path in expand(Source(glob=pattern)))
+    def parts(self, pattern: str, size: int) -> list[TextPart]:
+        files = expand(Source(glob=pattern))
         return text_parts(files, self.field, self.txt, self.skip_invalid, size)
 
 
@@ -93,6 +94,8 @@ def resolve(config: Any) -> Cleaning:
             f"config key 'read' holds {config.read!r}, which is no reader: write Text()"
         )
     config_lib.check_fields(config.read, "read")
+    if hasattr(config.read, "check"):
+        config.read.check()
     for i, step in enumerate(config.steps):
         if isinstance(step, Step):
             config_lib.check_fields(step, f"steps[{i}]")
@@ -113,9 +116,13 @@ def parts(config: Cleaning) -> Sequence[Part]:
     Raises:
       InputError: no file, or one that can't be read.
     """
-    globs = [name for name in config.text.split(",") if name]
     size = config.shard_mb << 20
     if not size:
-        total = sum(part.size for part in config.read.parts(globs, 1 << 62))
+        total = sum(part.size for part in _parts(config, 1 << 62))
         size = min(max(total // _SHARDS, _SMALLEST), _LARGEST)
-    return config.read.parts(globs, size)
+    return _parts(config, size)
+
+
+def _parts(config: Cleaning, size: int) -> list[Part]:
+    globs = [name for name in re.split(r",(?![^{]*\})", config.text) if name]
+    return list(dict.fromkeys(part for name in globs for part in config.read.parts(name, size)))

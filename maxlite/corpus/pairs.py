@@ -75,8 +75,10 @@ class Pairs:
         if not 0 <= self.swap <= 1:
             raise self._refuse("swap", "it must be from 0 to 1")
 
-    def parts(self, pattern: str) -> list["PairsPart"]:
+    def parts(self, pattern: str, size: int = 0) -> list["PairsPart"]:
         """The files that a glob, or a glob with {en,ko} in it, names; sorted by path.
+
+        Files stay whole, whatever `size` is asked for, so that groups don't depend on it.
 
         Raises:
           InputError: nothing matches, a file of another kind, or one without its other half.
