@@ -10,7 +10,7 @@ import numpy as np
 from maxlite.corpus.folded import fold, portions
 from maxlite.corpus.step import Corpuswide, Result
 
-_PART_ROWS = 1 << 25  # that a part of a match holds at a time: 1 to 2 GB
+_PART_ROWS = 1 << 24  # of signatures that a part of a match looks at, in at most 1.3 GB
 
 
 def digests(texts: Sequence[str], normalize: bool) -> np.ndarray:
@@ -109,12 +109,12 @@ class RepeatedLines(Corpuswide):
     Attributes:
       min_documents: that a line must be in, compared as folded. Llama 3 removed what was in more
         than 6 of 30 million (arXiv 2407.21783, section 3.1.1) and saw good text go with it.
-      min_chars: that a line must have, white space and punctuation apart: "네" and "}" are in many
-        documents and belong to each.
+      min_chars: that a line must have, white space and punctuation apart: "네", "}" and "very good"
+        are in many documents and belong to each.
     """
 
     min_documents: int = 10
-    min_chars: int = 8
+    min_chars: int = 10
 
     def check(self) -> None:
         self.within("min_documents", 2, float("inf"))

@@ -14,7 +14,7 @@ def portions(texts: Sequence[str]) -> Iterator[Sequence[str]]:
     """Consecutive texts in portions small enough to work on as arrays, in order; all of them."""
     start = chars = 0
     for i, text in enumerate(texts):
-        if chars and chars + len(text) > _CHARS:
+        if i > start and chars + len(text) > _CHARS:
             yield texts[start:i]
             start, chars = i, 0
         chars += len(text)

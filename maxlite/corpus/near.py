@@ -9,10 +9,12 @@ import numpy as np
 from maxlite.corpus.exact import Duplicates
 from maxlite.corpus.folded import fold, portions
 from maxlite.corpus.minhash import alike, band_keys, banding, fingerprints, shingles, sketch
+from maxlite.errors import InputError
 
 _PART_KEYS = 1 << 22  # that are worth a part of their own
 _BLOCK = 1 << 16  # signatures that are in memory at a time, 16 MB
 _CHUNK = 1 << 12  # pairs compared at a time: they stay in a core's cache
+_LIMIT = 3_000_000_000  # documents: a pair of their numbers is one int64
 _STRIDE = 1 << 20  # pairs turned into Python's numbers at a time
 
 
@@ -20,17 +22,22 @@ _STRIDE = 1 << 20  # pairs turned into Python's numbers at a time
 class NearDuplicates(Duplicates):
     """Drops a document that is nearly an earlier one that stays.
 
-    No chains: of a document that is dropped, one as alike as the threshold stays (as far as
-    signatures tell: with 256 permutations, similarity is known to 0.03, one standard deviation).
-    Documents are compared as `folded.fold` leaves them.
+    No chains: for whatever is dropped, something stays that is as similar as the threshold. That is
+    as far as signatures tell, which know a similarity to 0.03 with 256 permutations (one standard
+    deviation, at most). Documents are compared as `folded.fold` leaves them.
 
-    A document that shares a band with very many is compared with the first and with the nearest
-    ones before it. It stays, wrongly, only if in every band that it shares with a document like it
-    that one is neither.
+    A document that shares a band with very many is compared with the first of them and the nearest
+    before it. So of thousands made from one template some stay that have their like elsewhere; more
+    `neighbours` find more of them, in as much more time.
+
+    The state is a byte a permutation and document. Matching takes 26 bytes a document in each part,
+    and 16 a pair found; the order of documents is all that matters.
 
     Attributes:
       threshold: Jaccard similarity of the sets of n-grams from which on two documents are the same.
+        Of thirty pairs of short Korean reviews at 0.8 all said the same; at 0.6 a fifth did not.
       ngram: characters of an n-gram; a document that is shorter is the same as its equals only.
+        Unrelated English documents of 5 kB are alike to 0.07 in fives, but to 0.34 in threes.
       permutations: of the signature, a byte each; a multiple of 8.
       neighbours: how many documents before it, among those that share a band, one is compared with.
     """
@@ -50,6 +57,11 @@ class NearDuplicates(Duplicates):
             raise self.refuse("permutations", "it must be a multiple of 8")
 
     def match_parts(self, rows: int) -> int:
+        if rows > _LIMIT:
+            raise InputError(
+                f"near duplicates are found among at most {_LIMIT:,} documents, and these are "
+                f"{rows:,}; clean the corpus in several pieces"
+            )
         bands, _ = banding(self.threshold, self.permutations)
         return min(bands, 1 + rows * bands // _PART_KEYS)
 

@@ -208,3 +208,10 @@ def test_properties(seed, threshold):
 def test_bad_settings(setting, value, why):
     with pytest.raises(InputError, match=rf"NearDuplicates\({setting}={value}\): it must be {why}"):
         NearDuplicates(**{setting: value}).check()
+
+
+def test_parts_grow_with_the_corpus():
+    step = NearDuplicates()
+    assert [step.match_parts(rows) for rows in (0, 10**5, 10**6, 10**8)] == [1, 1, 8, 32]
+    with pytest.raises(InputError, match="among at most 3,000,000,000 documents, and these are"):
+        step.match_parts(3_100_000_000)
