@@ -8,6 +8,7 @@ and report.html, which show what each step let through. A cleaning that was stop
 is started again; --overwrite replaces OUT. In a config file, a step's settings are its arguments.
 """
 
+import sys
 from typing import Any
 
 from maxlite import flags
@@ -18,6 +19,7 @@ from maxlite.errors import InputError
 from tools import cli
 
 FLAGS = cli.FLAGS
+_HERE = "--config.executor=local"
 
 
 def parse(argv: Any) -> tuple[Cleaning, list[str]]:
@@ -38,7 +40,13 @@ def main(config: Cleaning) -> dict[str, Any] | None:
     scorer = None
     if any(isinstance(step, Predicted) for step in config.steps):
         from maxlite.scorer import load_scorer as scorer
-    figures = clean(config, scorer, overwrite=FLAGS.overwrite, dry_run=FLAGS.dry_run)
+    figures = clean(
+        config,
+        scorer,
+        overwrite=FLAGS.overwrite,
+        dry_run=FLAGS.dry_run,
+        command=[sys.executable, "-m", "tools.clean_corpus", *sys.argv[1:], _HERE],
+    )
     if figures:
         print(figures)
         say(f"wrote {config.out}")

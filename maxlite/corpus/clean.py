@@ -9,18 +9,16 @@ import fcntl
 import json
 import os
 import shutil
-import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from datatrove.data import Document
 from tqdm import tqdm
 
 from maxlite import outputs
 from maxlite.console import say
 from maxlite.corpus import cleaning, executors
-from maxlite.corpus.blocks import Block, stamp
+from maxlite.corpus.blocks import stamp
 from maxlite.corpus.cleaning import Cleaning
 from maxlite.corpus.funnel import funnel
 from maxlite.corpus.passes import Pass, named, passes
@@ -39,6 +37,7 @@ def clean(
     page: Page | None = None,
     overwrite: bool = False,
     dry_run: bool = False,
+    command: Sequence[str] = (),
 ) -> dict[str, Any] | None:
     """Runs a cleaning, or what is left of it.
 
@@ -48,6 +47,8 @@ def clean(
       page: makes report.html from the figures.
       overwrite: replace `out`, and begin anew where a cleaning with other settings was begun.
       dry_run: check everything, say what would be done, and write nothing.
+      command: what runs this on one machine; a cluster ends with it, when only the result is left
+        to be put in its place.
 
     Returns:
       The figures in out/funnel.json; None after a dry run, and where a cluster goes on.
@@ -55,7 +56,7 @@ def clean(
     Raises:
       InputError: the input or the config is wrong, or a process was killed; what is done is kept.
     """
-    out = Path(config.out).expanduser()
+    out = Path(config.out).expanduser().absolute()  # for tasks on other machines
     if out.exists() and not overwrite:
         raise InputError(f"{out} exists; choose another --config.out, or give --overwrite")
     if not out.parent.is_dir():
@@ -74,7 +75,7 @@ def clean(
     with _locked(work):
         _begin(work, _plan(config, parts, stamps), overwrite)
         if config.executor == "slurm":
-            _submit(config, several, work, out, page)
+            _submit(config, several, work, out, command)
             return None
         try:
             _run(config, several, work)
@@ -82,7 +83,7 @@ def clean(
             if not isinstance(error, Exception):  # but Ctrl-C, or a signal
                 say(f"what is done is kept in {work}; start again to go on")
             raise
-        return finish(config, several, work, out, page)
+        return _finish(config, several, work, out, page)
 
 
 def _logs(work: Path, i: int) -> Path:
@@ -114,7 +115,7 @@ def _size(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.glob("*"))
 
 
-def finish(
+def _finish(
     config: Cleaning, several: Sequence[Pass], work: Path, out: Path, page: Page | None
 ) -> dict[str, Any]:
     """Puts the result of passes that are all done in its place, with figures and a page.
@@ -151,31 +152,15 @@ def _link(source: Path, target: Path) -> None:
     shutil.copytree(source, target, dirs_exist_ok=True)
 
 
-class Finish(Block):
-    """The last task on a cluster."""
-
-    def __init__(self, config: Cleaning, several: Sequence[Pass], *where: Any):
-        super().__init__("finish")
-        self.config, self.several, self.where = config, several, where
-
-    def run(self, data: Any, rank: int = 0, world_size: int = 1) -> Iterator[Document]:
-        finish(self.config, self.several, *self.where)
-        yield from ()
-
-
 def _submit(
-    config: Cleaning, several: list[Pass], work: Path, out: Path, page: Page | None
+    config: Cleaning, several: list[Pass], work: Path, out: Path, command: Sequence[str]
 ) -> None:
     submitted = work / "submitted"
-    if submitted.exists():
-        job = submitted.read_text()
-        alive = subprocess.run(["squeue", "-h", "-j", job], capture_output=True, text=True)
-        if alive.returncode == 0 and alive.stdout.strip():
-            raise InputError(f"this cleaning is in Slurm's queue already: its last job is {job}")
-    last = Pass("finish", [Finish(config, several, work, out, page)], 1)
-    job = executors.submit(config, [*several, last], lambda i: _logs(work, i))
-    submitted.write_text(job)
-    say(f"submitted; {out} is there once job {job} is done, and the logs are in {work}/passes")
+    if submitted.exists() and executors.queued(job := submitted.read_text()):
+        raise InputError(f"this cleaning is in Slurm's queue already: its last job is {job}")
+    job = executors.submit(config, several, lambda i: _logs(work, i), command)
+    outputs.write_text(submitted, job)
+    say(f"submitted; {out} is there once job {job} is done, and logs are in {work}/passes")
 
 
 def _plan(config: Cleaning, parts: Sequence[Part], stamps: Sequence[str]) -> dict[str, Any]:

@@ -4,6 +4,7 @@ A config file is Python with a `get_config()` that returns a `Cleaning`. As in `
 values that may be absent are empty or zero, never None.
 """
 
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from maxlite.config import Source
 from maxlite.corpus.step import Step
 from maxlite.data.parts import TextPart, text_parts
 from maxlite.data.sources import expand
+from maxlite.data.url import is_url
 from maxlite.errors import InputError
 from maxlite.tokenizer.counting import Part
 
@@ -124,5 +126,10 @@ def parts(config: Cleaning) -> Sequence[Part]:
 
 
 def _parts(config: Cleaning, size: int) -> list[Part]:
-    globs = [name for name in re.split(r",(?![^{]*\})", config.text) if name]
+    globs = [_anywhere(name) for name in re.split(r",(?![^{]*\})", config.text) if name]
     return list(dict.fromkeys(part for name in globs for part in config.read.parts(name, size)))
+
+
+def _anywhere(pattern: str) -> str:
+    """The same files, named so that other machines find them too."""
+    return pattern if is_url(pattern) else os.path.abspath(os.path.expanduser(pattern))

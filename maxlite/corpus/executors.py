@@ -9,9 +9,10 @@ import os
 import shlex
 import shutil
 import signal
+import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from copy import deepcopy
@@ -20,6 +21,7 @@ from typing import Any
 
 from datatrove.executor.base import PipelineExecutor
 from datatrove.executor.local import LocalPipelineExecutor
+from datatrove.executor.slurm import SlurmPipelineExecutor
 from loguru import logger
 
 from maxlite.corpus import blocks
@@ -137,8 +139,17 @@ def run_on_ray(one: Pass, logs: Path, workers: int, progress: Progress) -> None:
     progress(one.size if one.folder else one.tasks)
 
 
-def submit(config: Cleaning, several: list[Pass], logs: Callable[[int], Path]) -> str:
-    """Submits all passes to Slurm, each waiting for the one before.
+class Queued(SlurmPipelineExecutor):
+    """A pass in Slurm's queue. What its tasks counted is read where they wrote it."""
+
+    def launch_merge_stats(self) -> None:
+        """No job of its own, which would outlive the folder that it works in."""
+
+
+def submit(
+    config: Cleaning, several: list[Pass], logs: Callable[[int], Path], command: Sequence[str]
+) -> str:
+    """Submits all passes to Slurm, each waiting for the one before, and then a command.
 
     Returns:
       The id of the last job.
@@ -148,35 +159,56 @@ def submit(config: Cleaning, several: list[Pass], logs: Callable[[int], Path]) -
     """
     if not shutil.which("sbatch"):
         raise InputError("executor='slurm' needs the command sbatch; run it on a login node")
-    if not config.slurm.partition:
+    settings = config.slurm
+    if not settings.partition:
         raise InputError("executor='slurm' needs a partition; give --config.slurm.partition=NAME")
-    from datatrove.executor.slurm import SlurmPipelineExecutor
-
-    before = None
+    setup = settings.setup or _here()
+    logger.disable("datatrove")
+    before: Queued | None = None
     for i, one in enumerate(several):
-        before = SlurmPipelineExecutor(
+        before = Queued(
             one.blocks,
             one.tasks,
-            config.slurm.time,
-            config.slurm.partition,
-            mem_per_cpu_gb=config.slurm.memory_gb,
+            settings.time,
+            settings.partition,
+            mem_per_cpu_gb=settings.memory_gb,
             workers=config.workers or -1,
             job_name=f"clean-{i:02d}",
-            qos=config.slurm.qos,
-            env_command=config.slurm.setup or _here(),
+            qos=settings.qos,
+            env_command=setup,
             depends=before,
             logging_dir=str(logs(i)),
             requeue_signals=None,
         )
     assert before is not None
-    logger.disable("datatrove")
-    before.launch_job()
-    return str(before.job_id)
+    last = [
+        f"--partition={settings.partition}",
+        f"--time={settings.time}",
+        f"--mem={settings.memory_gb}G",
+        f"--output={logs(len(several) - 1) / 'finish.out'}",
+        "--job-name=clean-finish",
+        *([f"--qos={settings.qos}"] if settings.qos else []),
+        f"--wrap={setup}; {shlex.join(command)}",
+    ]
+    try:
+        before.launch_job()
+        done = [f"--dependency=afterok:{before.job_id}"] if before.job_id != -1 else []
+        told = subprocess.run(["sbatch", *done, *last], check=True, capture_output=True, text=True)
+    except subprocess.CalledProcessError as error:
+        said = (error.stderr or "").strip().partition("\n")[0] or f"status {error.returncode}"
+        raise InputError(f"sbatch refuses: {said}") from None
+    return told.stdout.split()[-1]
+
+
+def queued(job: str) -> bool:
+    """Whether a job still waits or runs."""
+    told = subprocess.run(["squeue", "-h", "-j", job], capture_output=True, text=True)
+    return told.returncode == 0 and bool(told.stdout.strip())
 
 
 def _here() -> str:
     """Shell commands that make a task find this code and these packages."""
-    root = Path(__file__).resolve().parents[2]
     path = shlex.quote(str(Path(sys.executable).parent))
-    python_path = shlex.quote(os.pathsep.join(name for name in sys.path if name))
-    return f"cd {shlex.quote(str(root))}; export PATH={path}:$PATH; export PYTHONPATH={python_path}"
+    root = str(Path(__file__).resolve().parents[2])
+    known = shlex.quote(os.pathsep.join(dict.fromkeys([root, *filter(None, sys.path)])))
+    return f"export PATH={path}:$PATH; export PYTHONPATH={known}"
