@@ -89,6 +89,7 @@ _MARKDOWN = re.compile(
     r"(?:\s+(?:\"[^\"\n]*\"|'[^'\n]*'))?\)"
 )
 _URL = re.compile(r"(?:https?|ftp)://[\w.~:/?#@!$&*+,;=%\[\]-]*[\w/#=&]", re.ASCII)
+_PAGE = re.compile(r"<(?:!doctype\s+html|html|body)[\s>]", re.IGNORECASE)
 
 
 @dataclass
@@ -141,7 +142,7 @@ class Markup(Settled):
 
 @dataclass
 class Html(Change):
-    """The main text of whole HTML pages, by trafilatura; texts without a tag stay as they are.
+    """The main text of whole HTML pages, by trafilatura; other texts stay as they are.
 
     Attributes:
       precision: rather too little text than menus and advertisements.
@@ -160,7 +161,7 @@ class Html(Change):
         self.check()
 
     def change(self, text: str) -> str:
-        if not _TAG.search(text):
+        if not _PAGE.search(text):
             return text
         from trafilatura import extract
 

@@ -31,9 +31,10 @@ _PHONE = re.compile(
     # From abroad, with or without the 0 that a call within Korea begins with.
     rf"(?:\+ ?|\(\+?|00)82\)?[- .]?(?:\(0\)[- ]?|0)?(?:{_MOBILE}|{_AREA}){_GAP}?"
     rf"[0-9]{{3,4}}{_GAP}?[0-9]{{4}}"
-    # Mobiles, whose digits may stand together; eleven digits of 0 and 1 are a number in base two.
+    # Mobiles, whose digits may stand together: eleven from 010 on, unless all are 0 and 1 as in
+    # base two, and ten or eleven from the older prefixes on.
     rf"|\(?0{_MOBILE}{_GAP}[0-9]{{3,4}}{_GAP}?[0-9]{{4}}"
-    rf"|0{_MOBILE}(?![01]+(?![0-9]))[0-9]{{3,4}}{_GAP}?[0-9]{{4}}"
+    rf"|0(?:10(?![01]+(?![0-9]))[0-9]{{4}}|1[16-9][0-9]{{3,4}}){_GAP}?[0-9]{{4}}"
     # Others begin with an area's number and need something between the parts.
     rf"|\(?0{_AREA}{_GAP}[0-9]{{3,4}}{_GAP}[0-9]{{4}}"
     rf"){_NOT_AFTER}"

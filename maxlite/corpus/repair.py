@@ -155,7 +155,7 @@ def _decoded(text: str) -> str:
     if _PAIR.search(text):
         text = _LINE.sub(_korean_line, text)
     if is_bad(text):
-        text = "".join(map(fix_encoding, text.splitlines(keepends=True)))
+        text = "\n".join(map(fix_encoding, text.split("\n")))  # U+0085 ends no line here
     return text
 
 
@@ -181,7 +181,7 @@ _HIGH = "\x80-\xff" + "".join(_WINDOWS)
 # end in other bytes, some of them in those of letters.
 _PAIR = re.compile("[\xb0-\xc8][\xa1-\xfe]")
 _LINE = re.compile(f"[{_HIGH}](?:[{_HIGH}\t -~]*[{_HIGH}])?[A-Za-z]?")
-_WORD = re.compile(f"[{_HIGH}]{{6,}}")
+_WORD = re.compile(f"[{_HIGH}]{{2,}}")
 # The most frequent syllables of Korean, four fifths of what reviews, news, chats and manuals hold.
 _FREQUENT = frozenset(
     "이다는하지에가고요을의니어로은한사를아기서도나해스자인리있시수보만라정게들그대화면으일세영거했전제데합트할드것무주마부상여좋용"
@@ -191,23 +191,33 @@ _FREQUENT = frozenset(
 
 
 def _korean_line(match: re.Match[str]) -> str:
-    """A part of a line as Korean; word by word where the whole of it makes no sense."""
+    """A part of a line as Korean; word by word where the whole of it makes no sense.
+
+    One word that is Korean beyond doubt makes the others of its line so.
+    """
     whole = match.group()
-    return _korean(whole) or _WORD.sub(lambda word: _korean(word.group()) or word.group(), whole)
+    certain = any(map(_korean, _WORD.findall(whole)))
+    return _korean(whole, certain) or _WORD.sub(
+        lambda word: _korean(word.group(), certain) or word.group(), whole
+    )
 
 
-def _korean(text: str) -> str:
+def _korean(text: str, certain: bool = False) -> str:
     """What the text says if its bytes are CP949's; empty unless that is Korean beyond doubt.
 
-    Three syllables at least, seven tenths of all but ASCII, half of them frequent ones: names in
-    Latin letters have few that follow each other, and tables of Latin-1 make rare syllables.
+    Seven tenths of all but ASCII and single letters (ㅋㅋ) must be syllables, three at least, and
+    frequent ones a third of them and one more: words in Latin letters have few accents that follow
+    each other, and what Latin-1's tables and formulas hold makes rare syllables, of which one in
+    twelve is frequent. If it is certain without that, one syllable is enough.
     """
     try:
         read = text.translate(_TO_LATIN).encode("latin-1").decode("cp949")
     except UnicodeError:
         return ""
-    letters = [character for character in read if character > "\x7f"]
-    syllables = [character for character in letters if "가" <= character <= "힣"]
+    letters = [c for c in read if c > "\x7f" and not "ㄱ" <= c <= "ㅣ"]
+    syllables = [c for c in letters if "가" <= c <= "힣"]
+    if 10 * len(syllables) < 7 * len(letters):
+        return ""
     frequent = sum(syllable in _FREQUENT for syllable in syllables)
-    sure = len(syllables) >= 3 and 10 * len(syllables) >= 7 * len(letters)
-    return read if sure and 2 * frequent >= len(syllables) else ""
+    sure = len(syllables) >= 3 and 3 * (frequent - 1) >= len(syllables)
+    return read if sure or certain else ""

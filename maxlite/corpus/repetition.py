@@ -144,10 +144,15 @@ class Phrases:
         return bool(longer)
 
     def frequent(self) -> int:
-        """Characters in the most frequent phrase, if three of it have room where it is."""
-        places = max(self._places, key=len)
-        words, chars = self._covered(places)
-        return chars if words >= _LEAST_TIMES * self.n else 0
+        """Characters in the most frequent phrase, if three of it have room where it is.
+
+        Of several that are equally frequent, those of the one that has most.
+        """
+        most = max(map(len, self._places))
+        if most < _LEAST_TIMES:
+            return 0
+        covered = (self._covered(places) for places in self._places if len(places) == most)
+        return max((chars for words, chars in covered if words >= _LEAST_TIMES * self.n), default=0)
 
     def again(self) -> int:
         """Characters in phrases that were there before."""

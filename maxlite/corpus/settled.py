@@ -40,5 +40,6 @@ def needed(module: str, package: str, what: str) -> ModuleType:
     """
     try:
         return importlib.import_module(module)
-    except ImportError:
-        raise InputError(f"{what} needs {package}: install it with pip install {package}") from None
+    except ImportError as error:
+        why = str(error).partition("\n")[0]
+        raise InputError(f"{what} needs {package}: pip install {package} ({why})") from None
