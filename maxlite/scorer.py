@@ -27,15 +27,17 @@ class TextScorer:
 
     Args:
       ready: the model.
-      window: tokens a row has at most; 0: the model's context, at most 2048, as `tools.evaluate`.
-      batch_tokens: tokens at a time, for each device; padding counts.
+      window: tokens a row has at most; 0: as in `tools.evaluate`, the model's context up to 2048.
+      batch_tokens: tokens at a time, for each device; padding counts. 0: what stays in the caches
+        of a CPU, or is worth an accelerator's while.
     """
 
-    def __init__(self, ready: Ready, window: int = 0, batch_tokens: int = 8192):
+    def __init__(self, ready: Ready, window: int = 0, batch_tokens: int = 0):
         self._ready = ready
         self._tokenizer = ready.tokenizer
         self._window = window or min(ready.architecture.max_position_embeddings, _WINDOW)
-        self._tokens = max(batch_tokens, self._window)
+        suitable = 2048 if jax.default_backend() == "cpu" else 16384
+        self._tokens = max(batch_tokens or suitable, self._window)
         self._sharding = mesh_lib.batch_sharding(ready.mesh)
 
         def sums(params: dict[str, jax.Array], batch: dict[str, jax.Array]) -> jax.Array:

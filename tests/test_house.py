@@ -64,7 +64,7 @@ WITHOUT_JAX = (
 WITHOUT_JAX += tuple(f"data.{m}" for m in ("order", "packing", "cache", "sources", "parts"))
 WITHOUT_JAX += tuple(f"data.{m}" for m in ("url", "streams", "tokens", "shards", "making"))
 WITHOUT_JAX += tuple(f"data.{m}" for m in ("view", "orders", "corpus"))
-WITHOUT_JAX += tuple(f"report.{m}" for m in ("tokenizer", "tokenizer_pieces"))
+WITHOUT_JAX += tuple(f"report.{m}" for m in ("tokenizer", "tokenizer_pieces", "corpus"))
 WITHOUT_JAX += tuple(f"state.{m}" for m in ("host", "init"))
 HEAVY = ("jax", "flax", "grain", "transformers", "torch", "tensorflow")
 
