@@ -16,82 +16,16 @@ how the corpus is divided; the same text twice has the same luck.
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
+from maxlite.corpus.candidates import Candidates, Chunk
 from maxlite.errors import InputError
 
 _CHUNK = 1 << 22  # tokens at a time: some hundred megabytes of work
 _QUANTILES = (0.0, 0.01, 0.05, 0.25, 0.5, 0.75, 1.0)
-
-
-class Ids(Protocol):
-    """Token ids that can be read by ranges."""
-
-    def __getitem__(self, at: slice, /) -> np.ndarray: ...
-
-
-class _Chunk(NamedTuple):
-    """The new tokens of some neighbouring candidates.
-
-    Attributes:
-      first, stop: which candidates.
-      size: their tokens, new or not.
-      documents: the candidate each new token is in, counted from `first`; int64 [M].
-      tokens: which new token it is, from 0; int64 [M].
-    """
-
-    first: int
-    stop: int
-    size: int
-    documents: np.ndarray
-    tokens: np.ndarray
-
-
-@dataclass(frozen=True)
-class Candidates:
-    """Documents of one source to choose from, as its token cache has them.
-
-    Attributes:
-      tokens: ids of all its documents end to end.
-      offsets: where each begins in `tokens`, and the end; [N + 1].
-      hashes: of each document's text; uint64 [N].
-      index: which of them may be chosen, int64, ascending; None: all.
-    """
-
-    tokens: Ids
-    offsets: np.ndarray
-    hashes: np.ndarray
-    index: np.ndarray | None = None
-
-    @property
-    def documents(self) -> np.ndarray:
-        """The numbers of those that may be chosen, int64."""
-        return np.arange(len(self.hashes)) if self.index is None else self.index
-
-    @property
-    def lengths(self) -> np.ndarray:
-        """Tokens of each of them, int64."""
-        return np.diff(self.offsets.astype(np.int64))[self.documents]
-
-    def chunks(self, base_rows: int, size: int) -> Iterator[_Chunk]:
-        """Reads all of them, about `size` tokens at a time, and no document in two parts."""
-        documents = self.documents
-        begins, ends = (self.offsets[documents + i].astype(np.int64) for i in (0, 1))
-        first = 0
-        while first < len(documents):
-            last = max(first + 1, int(np.searchsorted(ends, begins[first] + size, "right")))
-            ids = np.asarray(self.tokens[int(begins[first]) : int(ends[last - 1])])
-            new = np.flatnonzero(ids >= base_rows)
-            place = begins[first] + new
-            inside = np.searchsorted(ends[first:last], place, "right")
-            mine = place >= begins[first:last][inside]  # not of a document that is left out
-            tokens = ids[new[mine]].astype(np.int64) - base_rows
-            size_read = int((ends - begins)[first:last].sum())
-            yield _Chunk(first, last, size_read, inside[mine], tokens)
-            first = last
 
 
 @dataclass(frozen=True)
@@ -187,7 +121,7 @@ def select(
         unit_scale=True, delay=2, disable=not progress, leave=False,
     ) as bar:  # fmt: skip
 
-        def chunks() -> Iterator[_Chunk]:
+        def chunks() -> Iterator[Chunk]:
             first = 0
             for source in sources:
                 for part in source.chunks(base_rows, chunk):
@@ -255,7 +189,7 @@ def _mixed(x: np.ndarray) -> np.ndarray:
     return x ^ (x >> np.uint64(31))
 
 
-def _counted(chunks: Iterator[_Chunk], new: int, chosen: np.ndarray | None = None) -> np.ndarray:
+def _counted(chunks: Iterator[Chunk], new: int, chosen: np.ndarray | None = None) -> np.ndarray:
     """How often each new token occurs, in all documents or in those chosen."""
     counts = np.zeros(new, np.int64)
     for chunk in chunks:
@@ -271,7 +205,7 @@ def _counted(chunks: Iterator[_Chunk], new: int, chosen: np.ndarray | None = Non
     return counts
 
 
-def _scored(chunks: Iterator[_Chunk], counts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+def _scored(chunks: Iterator[Chunk], counts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
     weights = 1 + np.log(counts.max() / np.maximum(counts, 1))
     scores = np.zeros(len(lengths))
     for chunk in chunks:
@@ -280,7 +214,7 @@ def _scored(chunks: Iterator[_Chunk], counts: np.ndarray, lengths: np.ndarray) -
     return scores / np.maximum(lengths, 1)
 
 
-def _needed(chunks: Iterator[_Chunk], ranked: np.ndarray, new: int, min_count: int) -> np.ndarray:
+def _needed(chunks: Iterator[Chunk], ranked: np.ndarray, new: int, min_count: int) -> np.ndarray:
     """Which ranks hold one of the first `min_count` occurrences of some new token; bool [N].
 
     Going through the documents in their order and taking each that has a token which is still short

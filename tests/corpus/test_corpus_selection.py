@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from maxlite.corpus.selection import Candidates, drawn, select
+from maxlite.corpus.candidates import Candidates
+from maxlite.corpus.selection import drawn, select
 from maxlite.errors import InputError
 
 BASE, ROWS = 10, 16
