@@ -1,7 +1,7 @@
 """Documents chosen for the new tokens in them, as EEVE biases its corpus (arXiv 2402.14714).
 
-That paper names the step and gives no formula; this one is ours. With n_d tokens in document d, of
-which c_dt are the new token t, and c_t of that token in the whole corpus,
+They publish the step but, as far as we know, no formula; this one is ours. With n_d tokens in
+document d, of which c_dt are the new token t, and c_t of that token in the whole corpus,
 
     s_d = sum over new t of (c_dt / n_d) * (1 + ln(c_max / c_t))
 
