@@ -75,12 +75,12 @@ def main() -> dict[str, Any] | None:
             making, out, FLAGS.process, FLAGS.processes, FLAGS.workers, FLAGS.overwrite, progress
         )
     if not done:
+        missing, shards = len(making.todo()), len(making.shards)
         say(
-            f"process {FLAGS.process} of {FLAGS.processes} has done its share; {len(making.todo())} "
-            f"of {len(making.shards)} shards are still missing in {making.folder}, and whichever "
-            "process comes last joins all"
+            f"process {FLAGS.process} of {FLAGS.processes} has done its share; {missing} of "
+            f"{shards} shards are still missing in {making.folder}, and who is last joins all"
         )
-        return {"out": "", "shards": len(making.shards), "missing": len(making.todo())}
+        return {"out": "", "shards": shards, "missing": missing}
     say(f"wrote {out}")
     return _figures(out)
 

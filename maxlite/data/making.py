@@ -250,21 +250,32 @@ def make(
       InputError: the text can't be read, encoded, or has changed, or other work is in the way.
     """
     lock = out.with_name(f"{out.name}.lock")
+
+    def give_up() -> None:
+        shutil.rmtree(making.folder, ignore_errors=True)
+        lock.unlink(missing_ok=True)
+
+    there = False
     with locked(lock, _WAITING):
         if processes > 1 and making.is_made(out):
-            return True
-        making.begin(anew)
-    try:
-        making.write(making.todo(process, processes), workers, progress)
+            there = True
+        else:
+            making.begin(anew)
+    if not there:
+        try:
+            making.write(making.todo(process, processes), workers, progress)
+        except InputError:
+            if processes == 1 and len(making.todo()) == len(making.shards):
+                give_up()  # nothing was made that could be gone on with
+            raise
         with locked(lock, _WAITING):
-            there = (processes > 1 and making.is_made(out)) or making.join(out)
-    except InputError:
-        if processes == 1 and len(making.todo()) == len(making.shards):  # nothing to go on with
-            shutil.rmtree(making.folder, ignore_errors=True)
-            lock.unlink(missing_ok=True)
-        raise
+            try:
+                there = (processes > 1 and making.is_made(out)) or making.join(out)
+            except InputError:  # all shards are there, and of no use
+                give_up()
+                raise
     if there:
-        lock.unlink(missing_ok=True)
+        lock.unlink(missing_ok=True)  # who still waits for it finds all done
     return there
 
 

@@ -2,12 +2,14 @@ import json
 import shutil
 from dataclasses import replace
 
+import fsspec
 import numpy as np
 import pytest
 
 from maxlite.config import Data, Source
 from maxlite.data.corpus import load_corpus, source_names
-from maxlite.data.loader import Steps
+from maxlite.data.loader import Steps, batches
+from maxlite.data.making import Making, make, stamps
 from maxlite.data.orders import write_order
 from maxlite.errors import InputError
 from maxlite.tokenizer import load_tokenizer
@@ -227,3 +229,25 @@ def test_nothing_left(load, tmp_path):
         load(source, (Source(str(tmp_path / "empty.txt")),))
     with pytest.raises(InputError, match="no training data"):
         load(())
+
+
+@pytest.mark.parametrize("held_out", [0.0, 0.1])
+def test_tokens_are_as_good_as_their_text(held_out, load, tiny_text, tiny_tokenizer, tmp_path):
+    """In a folder or far away: the same order by its fingerprint, the same batches by their ids."""
+    file, out = tiny_text / "xx.txt", tmp_path / "xx.tokens"
+    tokenizer = load_tokenizer(tiny_tokenizer)
+    make(Making([file], stamps([file]), tokenizer, tmp_path / "work", shard_bytes=2000), out)
+    system = fsspec.filesystem("memory")
+    for part in out.iterdir():
+        system.pipe(f"/bucket/xx.tokens/{part.name}", part.read_bytes())
+    system.pipe("/bucket/xx.txt", file.read_bytes())
+    places = (str(file), str(out), "memory://bucket/xx.tokens", "memory://bucket/*.txt")
+    corpora = [load((Source(name),), held_out=held_out) for name in places]
+    assert len({corpus.order.fingerprint for corpus in corpora}) == 1
+    assert [list(corpus.evals) for corpus in corpora][:2] == [["xx"], ["xx.tokens"]] or not held_out
+    read = [list(batches(corpus, 0, 20, range(4))) for corpus in corpora]
+    for step in zip(*read, strict=True):
+        for other in step[1:]:
+            for key, values in step[0].items():
+                np.testing.assert_array_equal(values, other[key])
+    system.rm("/bucket", recursive=True)
