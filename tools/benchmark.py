@@ -1,5 +1,6 @@
 """Measures maxlite beside what people use today: python -m tools.benchmark VERB [--flags]
 
+  data      packed sequences that are read, beside those a train step consumes; tokenising
   import    a model folder onto this machine's devices: time and peak memory, beside transformers
   freeze    a step with a part frozen, beside the full step and a hook that masks gradients
   qlora     adapters over weights in nf4, beside the same over weights as stored; with --text
@@ -24,12 +25,13 @@ flags.DEFINE_string("model", "", "The folder to measure with; empty: random weig
 flags.DEFINE_float("size_gb", 3.0, "Size of the random weights, in 10^9 bytes.", 0.001)
 flags.DEFINE_string("dir", "", "Where the random weights are written; empty: a temporary folder.")
 flags.DEFINE_integer("runs", 3, "Runs of each; the median counts.", 1)
-flags.DEFINE_string("text", "", "qlora: globs of text, with commas between; tokenize: a .txt file.")
-flags.DEFINE_string("tokenizer", "", "tokenize: a folder, or a .model or .json file.")
+flags.DEFINE_string("text", "", "data, qlora: globs of text, with commas; tokenize: a .txt file.")
+flags.DEFINE_string("tokenizer", "", "data, tokenize: a folder, or a .model or .json file.")
 flags.DEFINE_enum("remat", "none", ["none", "full"], "freeze: what is computed again.")
 flags.DEFINE_enum("against", "transformers", ["transformers", "none"], "import: the peer.")
 
 VERBS = {
+    "data": "data",
     "freeze": "freeze",
     "import": "importing",
     "qlora": "qlora",

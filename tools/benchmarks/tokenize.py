@@ -202,7 +202,7 @@ def _timed(work: Callable[[], int]) -> tuple[int, dict[str, float]]:
     return result, {"seconds": seconds, "cpu_seconds": sum(after[:4]) - sum(before[:4])}
 
 
-def _largest() -> float:
+def largest() -> float:
     """MiB of the largest of this process and those it has started, at its peak."""
     import resource
 
@@ -213,4 +213,4 @@ def _largest() -> float:
 if __name__ == "__main__":
     _, _what, *_arguments = sys.argv
     _told = {"ours": ours, "bare": bare, "unreachable": unreachable}[_what](*_arguments)
-    print(json.dumps(_told | {"peak_mib": _largest()}))
+    print(json.dumps(_told | {"peak_mib": largest()}))
