@@ -1,13 +1,13 @@
 """Whether the two forms of a tokenizer segment a text alike: tokenizer.model and tokenizer.json."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import islice
 
 import numpy as np
 import tokenizers
 
 from maxlite.errors import InputError
+from maxlite.tokenizer.batching import batched
 from maxlite.tokenizer.definition import JSON, Definition
 from maxlite.tokenizer.tokenizer import Tokenizer
 
@@ -64,7 +64,7 @@ def compare(definition: Definition, texts: Iterable[str]) -> Agreement:
     special = [token.content for token in plain.get_added_tokens_decoder().values()]
     lines = differing = found_special = 0
     first = None
-    for batch in _batches(texts):
+    for batch in batched(texts, _BATCH):
         wanted = model.encode(batch)
         as_text = _different(plain, True, batch, wanted)
         differing += len(as_text)
@@ -78,12 +78,6 @@ def compare(definition: Definition, texts: Iterable[str]) -> Agreement:
         found_special += len(found) + len(set(as_text) - literal)
         lines += len(batch)
     return Agreement(lines, differing, found_special, first)
-
-
-def _batches(texts: Iterable[str]) -> Iterator[list[str]]:
-    rest = iter(texts)
-    while batch := list(islice(rest, _BATCH)):
-        yield batch
 
 
 def _different(

@@ -1,20 +1,43 @@
-"""Texts in batches that suit an encoder, however long or short they are."""
+"""Things taken several at a time: texts in batches that suit an encoder, however long they are."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 CHARACTERS = 1 << 18  # enough for an encoder's threads; tokens take 100 bytes each meanwhile
-DOCUMENTS = 8192
+TEXTS = 8192
 
 
-def batches(texts: Iterable[str]) -> Iterator[list[str]]:
-    """Yields the texts, in order, as lists that end with the text by which they are long enough."""
-    batch: list[str] = []
-    size = 0
+def batched(things: Iterable[T], number: int) -> Iterator[list[T]]:
+    """So many at a time, in their order; fewer in the last batch."""
+    rest = iter(things)
+    while batch := list(islice(rest, number)):
+        yield batch
+
+
+def batches(
+    texts: Iterable[T],
+    characters: int = CHARACTERS,
+    number: int = TEXTS,
+    size: Callable[[Any], int] = len,
+) -> Iterator[list[T]]:
+    """Texts, in order, as lists that end with the text by which they are long enough.
+
+    Args:
+      texts: any number of them.
+      characters: that are enough.
+      number: of texts that is enough, however short they are.
+      size: characters of a text, where it is something that has one.
+    """
+    batch: list[T] = []
+    held = 0
     for text in texts:
         batch.append(text)
-        size += len(text)
-        if size >= CHARACTERS or len(batch) >= DOCUMENTS:
+        held += size(text)
+        if held >= characters or len(batch) >= number:
             yield batch
-            batch, size = [], 0
+            batch, held = [], 0
     if batch:
         yield batch

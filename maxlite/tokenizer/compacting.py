@@ -12,11 +12,11 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from heapq import heapify, heappop, heappush
-from itertools import islice
 
 import numpy as np
 
 from maxlite.errors import InputError
+from maxlite.tokenizer.batching import batched
 from maxlite.tokenizer.counts import Counts
 from maxlite.tokenizer.definition import JSON, MODEL, Definition
 from maxlite.tokenizer.pieces import SPACE
@@ -250,8 +250,7 @@ def measure(tokenizers: Iterable[Tokenizer], texts: Iterable[str]) -> Lengths:
     """
     all_of = list(tokenizers)
     found = Lengths(0, [0] * len(all_of), [0] * len(all_of))
-    rest = iter(texts)
-    while batch := list(islice(rest, _BATCH)):
+    for batch in batched(texts, _BATCH):
         found.texts += len(batch)
         exact: list[str] = []
         for i, tokenizer in enumerate(all_of):

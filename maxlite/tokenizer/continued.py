@@ -15,8 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cache
-from itertools import chain, groupby, islice, repeat
-from typing import TypeVar
+from itertools import chain, groupby, repeat
 
 import numpy as np
 import tokenizers
@@ -25,6 +24,7 @@ from tokenizers.pre_tokenizers import WhitespaceSplit
 from tokenizers.trainers import BpeTrainer
 
 from maxlite.errors import InputError
+from maxlite.tokenizer.batching import batched
 from maxlite.tokenizer.characters import open_end
 from maxlite.tokenizer.definition import Definition
 from maxlite.tokenizer.reachability import unreachable
@@ -38,8 +38,6 @@ _FIRST = 0x10000  # symbols of the trainer begin here: no surrogates, no white s
 _SPARE = 64  # merges learnt beyond those asked for, in case that some can't be used
 _TOGETHER = 1000  # words that the trainer gets as one text
 _ENCODED = 50_000  # words that are encoded at a time
-
-Thing = TypeVar("Thing")
 
 
 @dataclass(frozen=True)
@@ -155,7 +153,7 @@ def _grouped(tokenizer: Tokenizer, runs: Counter[str]) -> list[tuple[list[Group]
     alone: list[Group | None] = [(i,) if _is_text(data) else None for i, data in enumerate(raw)]
     several: dict[Group, Group] = {}  # each but once in memory
     words = []
-    for batch in _batched(runs.items(), _ENCODED):
+    for batch in batched(runs.items(), _ENCODED):
         encoded = tokenizer.encode_inside([run.encode() for run, _ in batch])
         for ids, (_, count) in zip(encoded, batch, strict=True):
             groups: list[Group] = []
@@ -216,14 +214,8 @@ def _train(
 def _repeated(sequences: Counter[str]) -> Iterator[str]:
     """Texts in which each word stands as often as it was counted: the trainer takes no counts."""
     words = chain.from_iterable(repeat(word, count) for word, count in sequences.items())
-    for batch in _batched(words, _TOGETHER):
+    for batch in batched(words, _TOGETHER):
         yield " ".join(batch)
-
-
-def _batched(things: Iterable[Thing], size: int) -> Iterator[list[Thing]]:
-    iterator = iter(things)
-    while batch := list(islice(iterator, size)):
-        yield batch
 
 
 def _unreachable(base: Definition, stock: Stock) -> list[str]:

@@ -8,7 +8,8 @@ import regex
 import tokenizers
 from tokenizers.decoders import ByteLevel
 
-from maxlite.tokenizer.definition import Definition
+from maxlite.tokenizer.batching import batches
+from maxlite.tokenizer.definition import JSON, Definition
 from maxlite.tokenizer.pieces import SPACE
 
 Keep = Callable[[str], bool]  # whether new pieces may hold a character
@@ -32,23 +33,12 @@ def count_runs(base: Definition, texts: Iterable[str], keep: Keep | None = None)
     split = _byte_level_words(base) if base.form == "byte_level" else _words(base)
     decode = ByteLevel().decode
     runs: Counter[str] = Counter()
-    for batch in _batches(texts):
+    for batch in batches(texts, _BATCH):
         for word, count in Counter(word for text in batch for word in split(text)).items():
             word = decode([word]) if base.form == "byte_level" else word
             for run in _kept(word, keep):
                 runs[run] += count
     return runs
-
-
-def _batches(texts: Iterable[str]) -> Iterator[list[str]]:
-    batch, size = [], 0
-    for text in texts:
-        batch.append(text)
-        size += len(text)
-        if size >= _BATCH:
-            yield batch
-            batch, size = [], 0
-    yield batch
 
 
 def _words(base: Definition) -> Callable[[str], list[str]]:
@@ -64,9 +54,7 @@ def _words(base: Definition) -> Callable[[str], list[str]]:
 
 def _byte_level_words(base: Definition) -> Callable[[str], list[str]]:
     """Words as the base's own pipeline cuts them, in the characters that stand for bytes."""
-    file = base.files["tokenizer.json"]
-    data = file if isinstance(file, bytes) else file.read_bytes()
-    tokenizer = tokenizers.Tokenizer.from_buffer(data)
+    tokenizer = tokenizers.Tokenizer.from_buffer(base.read(JSON))
     normalizer, splitter = tokenizer.normalizer, tokenizer.pre_tokenizer
 
     def words(text: str) -> list[str]:

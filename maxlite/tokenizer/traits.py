@@ -110,7 +110,7 @@ def traits(base: Definition) -> Traits:
 
 def _normalization(base: Definition) -> str:
     if MODEL in base.files:
-        spec = proto.parse(_read(base, MODEL), base.where).normalizer_spec
+        spec = proto.parse(base.read(MODEL), base.where).normalizer_spec
         name = spec.name or "identity"
         known = name in _NORMALIZATIONS and (name != "identity" or not spec.precompiled_charsmap)
     else:
@@ -129,9 +129,4 @@ def _normalization(base: Definition) -> str:
 def _coverage(base: Definition) -> float:
     if MODEL not in base.files:
         return COVERAGE
-    return proto.parse(_read(base, MODEL), base.where).trainer_spec.character_coverage
-
-
-def _read(base: Definition, name: str) -> bytes:
-    file = base.files[name]
-    return file if isinstance(file, bytes) else file.read_bytes()
+    return proto.parse(base.read(MODEL), base.where).trainer_spec.character_coverage
