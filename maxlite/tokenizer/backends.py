@@ -6,8 +6,7 @@ Both are changed in memory, never on disk, so that raw text can't produce a spec
 import contextlib
 import json
 import os
-import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,6 +16,8 @@ import sentencepiece
 import tokenizers
 
 from maxlite.errors import InputError
+from maxlite.tokenizer import json_form
+from maxlite.tokenizer.pieces import BYTE, SPACE
 
 _USUAL = {
     "bos": ("<s>", "<|begin_of_text|>", "<bos>"),
@@ -24,8 +25,6 @@ _USUAL = {
 }
 # A noncharacter: no text holds it, so a piece whose name begins with it never matches.
 _UNREACHABLE = "\U0010ffff"
-_SPACE = "▁"  # how a piece of either kind writes a space, byte-level ones apart
-_BYTE = re.compile(r"<0x([0-9A-F]{2})>")
 
 
 class Backend(Protocol):
@@ -123,7 +122,7 @@ class JsonFile:
         self._tokenizer = tokenizer
         self._ids = {text: index for index, text in self.literal.items()}
         self._added = {i: token["content"] for i, token in added.items() if i not in self.literal}
-        self._byte_level = any(part["type"] == "ByteLevel" for part in _before_model(tree))
+        self._byte_level = json_form.byte_level(tree)
         self._byte_pieces = bool(tree["model"].get("byte_fallback"))
         self.unk = tree["model"].get("unk_id")
         if isinstance(unk := tree["model"].get("unk_token"), str):
@@ -144,7 +143,7 @@ class JsonFile:
 
     def encode(self, texts: list[str]) -> list[np.ndarray]:
         if self._marks:
-            texts = [_SPACE + t.replace(" ", _SPACE) if t else t for t in texts]
+            texts = [SPACE + t.replace(" ", SPACE) if t else t for t in texts]
         # The fast variant computes no character offsets.
         encodings = self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)
         return [np.array(encoding.ids, np.int32) for encoding in encodings]
@@ -171,7 +170,7 @@ class JsonFile:
 
         def encode(texts: list[str]) -> list[np.ndarray]:
             # A marker is where a space was: some pipelines drop spaces, none drops the marker.
-            marked = texts if self._byte_level else [t.replace(" ", _SPACE) for t in texts]
+            marked = texts if self._byte_level else [t.replace(" ", SPACE) for t in texts]
             encodings = self._inside.encode_batch_fast(marked, add_special_tokens=False)
             return [np.array(encoding.ids, np.int32) for encoding in encodings]
 
@@ -186,13 +185,13 @@ class JsonFile:
     @cached_property
     def _inside(self) -> tokenizers.Tokenizer:
         tree = json.loads(self._tokenizer.to_str())
-        for part in _before_model(tree):
-            if part["type"] == "Prepend":
+        for part in json_form.parts(tree):
+            if part.get("type") == "Prepend":
                 part["prepend"] = ""
-            elif part["type"] == "Metaspace":
+            elif part.get("type") == "Metaspace":
                 part["prepend_scheme"] = "never"
                 part.pop("add_prefix_space", None)
-            elif part["type"] == "ByteLevel" and "add_prefix_space" in part:
+            elif part.get("type") == "ByteLevel" and "add_prefix_space" in part:
                 part["add_prefix_space"] = False
         tokenizer = tokenizers.Tokenizer.from_str(json.dumps(tree, ensure_ascii=False))
         tokenizer.encode_special_tokens = True
@@ -281,8 +280,8 @@ def _marks_spaces(tree: dict[str, Any]) -> bool:
     library keeps account of where each byte came from.
     """
     steps = [
-        {"type": "Prepend", "prepend": _SPACE},
-        {"type": "Replace", "pattern": {"String": " "}, "content": _SPACE},
+        {"type": "Prepend", "prepend": SPACE},
+        {"type": "Replace", "pattern": {"String": " "}, "content": SPACE},
     ]
     if any(not token["special"] for token in tree.get("added_tokens") or []):
         return False  # those are looked for in the text as it is
@@ -290,19 +289,9 @@ def _marks_spaces(tree: dict[str, Any]) -> bool:
     return normalizer.get("normalizers") == steps and tree.get("pre_tokenizer") is None
 
 
-def _before_model(tree: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """The normalizers and pre-tokenizers of a tokenizer.json, each by itself."""
-    todo = [tree.get("normalizer"), tree.get("pre_tokenizer")]
-    while todo:
-        part = todo.pop() or {}
-        todo += part.get("normalizers") or part.get("pretokenizers") or []
-        if "type" in part:
-            yield part
-
-
 def _raw(piece: str, byte_pieces: bool) -> bytes:
-    byte = _BYTE.fullmatch(piece) if byte_pieces else None
-    return bytes.fromhex(byte[1]) if byte else piece.replace(_SPACE, " ").encode()
+    byte = BYTE.fullmatch(piece) if byte_pieces else None
+    return bytes.fromhex(byte[1]) if byte else piece.replace(SPACE, " ").encode()
 
 
 def _bytes(part: bytes, find: Callable[[str], int | None]) -> list[int]:

@@ -7,7 +7,6 @@ import numpy as np
 import regex
 
 from maxlite.tokenizer.batching import batches
-from maxlite.tokenizer.pieces import BYTE
 from maxlite.tokenizer.tokenizer import Tokenizer
 
 _AROUND, _MOST = 4, 24  # pieces of an example: beside what differs, and of what differs
@@ -85,10 +84,12 @@ def same_pieces(base: Tokenizer, new: Tokenizer) -> np.ndarray:
 
 
 def _meaning(tokenizer: Tokenizer, index: int) -> tuple[str, bool] | bytes:
-    raw, piece = tokenizer.raw(index), tokenizer.piece(index)
     if index == tokenizer.unk:
         return "", True
-    return (piece, False) if raw is None or BYTE.fullmatch(piece) else raw
+    raw = tokenizer.raw(index)
+    if raw is None or tokenizer.falls_back(index):
+        return tokenizer.piece(index), False
+    return raw
 
 
 def compare_texts(

@@ -15,7 +15,7 @@ def open_end(data: bytes) -> bytes:
     for back in range(1, min(len(data), 3) + 1):
         byte = data[-back]
         if byte >= 0xC0:
-            return data[-back:] if _length(byte) > back else b""
+            return data[-back:] if length(byte) > back else b""
         if byte < 0x80:
             break
     return b""
@@ -28,12 +28,12 @@ def begins_only(start: bytes, fits: Callable[[str], bool]) -> bool:
       start: the first byte, and any that follow, of characters of more bytes.
       fits: asked for each of those characters.
     """
-    length = _length(start[0])
-    code = start[0] & (0x7F >> length)
+    whole = length(start[0])
+    code = start[0] & (0x7F >> whole)
     for byte in start[1:]:
         code = code << 6 | byte & 0x3F
-    span = 1 << 6 * (length - len(start))
-    low, high = max(code * span, _LOWEST[length]), min((code + 1) * span, 0x110000)
+    span = 1 << 6 * (whole - len(start))
+    low, high = max(code * span, _LOWEST[whole]), min((code + 1) * span, 0x110000)
     assigned = [c for c in map(chr, range(low, high)) if unicodedata.category(c) not in _NOT_TEXT]
     return bool(assigned) and all(map(fits, assigned))
 
@@ -41,6 +41,6 @@ def begins_only(start: bytes, fits: Callable[[str], bool]) -> bool:
 _NOT_TEXT = ("Cn", "Cs")  # unassigned, surrogates
 
 
-def _length(byte: int) -> int:
-    """Bytes of the character that begins with this one."""
-    return 2 + (byte >= 0xE0) + (byte >= 0xF0)
+def length(byte: int) -> int:
+    """Bytes of the UTF-8 character that begins with this one; 1 if none of several does."""
+    return 1 + (byte >= 0xC2) + (byte >= 0xE0) + (byte >= 0xF0) if byte < 0xF5 else 1

@@ -11,6 +11,7 @@ from maxlite import outputs
 from maxlite.errors import InputError
 from maxlite.tokenizer.json_form import added_token
 from maxlite.tokenizer.settings import Files, read_json
+from maxlite.tokenizer.tokenizer import COMPANIONS
 
 if TYPE_CHECKING:
     from maxlite.tokenizer.definition import Definition
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 CONFIG, SPECIAL_MAP, ADDED = "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"
 # What still holds when the vocabulary changes; vocab.json, merges.txt and the like would not.
 _CARRIED = (CONFIG, SPECIAL_MAP, ADDED, "chat_template*")
-_OURS = (SPECIAL_MAP, ADDED, "tokenizer*", "chat_template*", "vocab.json", "merges.txt")
 _MADE = ("kept_ids.txt", "refine.json", "counts.json")  # by tools, beside what they are about
 
 
@@ -104,7 +104,8 @@ def check_folder(target: Path, overwrite: bool = False) -> None:
     if not overwrite:
         raise InputError(f"{target} exists already: choose another name, or pass --overwrite")
     names = [path.name for path in target.iterdir()] if target.is_dir() else [target.name]
-    if not target.is_dir() or not all(any(fnmatch(n, p) for p in (*_OURS, *_MADE)) for n in names):
+    ours = (*COMPANIONS, *_MADE)
+    if not target.is_dir() or not all(any(fnmatch(n, p) for p in ours) for n in names):
         raise InputError(
             f"{target} is more than a tokenizer, so it is not overwritten: choose another name"
         )

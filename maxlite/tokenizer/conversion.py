@@ -41,7 +41,9 @@ def merges(pieces: list[Piece], special: set[str]) -> list[Pair]:
     return sorted(splits(score, score), key=lambda pair: -score[pair[0] + pair[1]])
 
 
-def updated(merges_before: list[Pair], pieces: list[Piece], special: set[str], where: str):
+def updated(
+    merges_before: list[Pair], pieces: list[Piece], special: set[str], where: str
+) -> list[Pair]:
     """The merges of a model that has got more pieces, with those of before in their order.
 
     Raises:

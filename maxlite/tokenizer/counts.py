@@ -192,7 +192,7 @@ def _is_fallback(tokenizer: Tokenizer, index: int) -> bool:
     raw = tokenizer.raw(index)
     if raw is None:
         return False
-    if len(raw) == 1 and tokenizer.piece(index) == f"<0x{raw[0]:02X}>":
+    if tokenizer.falls_back(index):
         return True
     try:
         raw.decode()

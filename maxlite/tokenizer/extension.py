@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from maxlite.errors import InputError
+from maxlite.tokenizer.characters import length
 from maxlite.tokenizer.tokenizer import Tokenizer
 
 
@@ -104,11 +105,6 @@ def _lead(parts: list[bytes]) -> tuple[int, int]:
         first += parts[stop]
         stop += 1
         text = first.lstrip(b" ")
-        if not text or len(text) >= _length(text[0]):
+        if not text or len(text) >= length(text[0]):
             break
     return start, stop - start
-
-
-def _length(byte: int) -> int:
-    """Bytes of the UTF-8 character that begins with this one; 1 if none does."""
-    return 1 + (byte >= 0xC2) + (byte >= 0xE0) + (byte >= 0xF0) if byte < 0xF5 else 1

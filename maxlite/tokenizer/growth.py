@@ -1,5 +1,6 @@
 """New pieces behind those of a tokenizer, and what they need to be made: they come and go."""
 
+import sys
 from collections.abc import Collection, Iterable, Set
 from dataclasses import dataclass
 from functools import cache
@@ -70,7 +71,7 @@ class Growth:
         stock.pieces, stock.merges = dict.fromkeys(self.pieces), dict.fromkeys(self.merges)
         inside = base.tokenizer().encode_inside([c.encode() for c in characters])
         for ids in inside:
-            stock.add_character(tuple(ids.tolist()), len(base.pieces) + 1_000_000)
+            stock.add_character(tuple(ids.tolist()), sys.maxsize)
         return Growth(tuple(stock.pieces), tuple(stock.merges))
 
     def stranded(self, base: Definition, gone: Set[str], scores: str = "ranked") -> set[str]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from maxlite.tokenizer.definition import Definition
-from maxlite.tokenizer.pieces import BYTE, SPACE
+from maxlite.tokenizer.pieces import SPACE
 from maxlite.tokenizer.scripts import mixed
 from maxlite.tokenizer.tokenizer import Tokenizer
 
@@ -39,8 +39,8 @@ def written(of: Tokenizer | Definition) -> dict[int, str | None]:
     tokenizer = of.tokenizer() if isinstance(of, Definition) else of
     texts: dict[int, str | None] = {}
     for index in range(tokenizer.rows):
-        raw, piece = tokenizer.raw(index), tokenizer.piece(index)
-        if raw is None or BYTE.fullmatch(piece):
+        raw = tokenizer.raw(index)
+        if raw is None or tokenizer.falls_back(index):
             continue
         try:
             texts[index] = raw.decode()

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 import numpy as np
 
 from maxlite.tokenizer.definition import Definition
-from maxlite.tokenizer.pieces import BYTE
 from maxlite.tokenizer.tokenizer import Tokenizer
 
 
@@ -44,6 +43,4 @@ def unreachable(
 
 def _text(tokenizer: Tokenizer, index: int) -> bytes | None:
     """What a piece stands for; None for special tokens and byte pieces."""
-    raw = tokenizer.raw(index)
-    is_byte = raw is not None and len(raw) == 1 and BYTE.fullmatch(tokenizer.piece(index))
-    return None if is_byte else raw
+    return None if tokenizer.falls_back(index) else tokenizer.raw(index)

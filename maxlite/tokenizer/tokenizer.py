@@ -17,10 +17,11 @@ import numpy as np
 
 from maxlite.errors import InputError
 from maxlite.tokenizer.backends import Backend, JsonFile, SentencePieceFile
+from maxlite.tokenizer.pieces import BYTE
 from maxlite.tokenizer.settings import Files, Settings, read_model_ends, read_settings
 
 _STANDARD = ("tokenizer.json", "tokenizer.model")
-_COMPANIONS = (
+COMPANIONS = (  # what belongs to the model file in a folder
     "tokenizer*",
     "special_tokens_map.json",
     "added_tokens.json",
@@ -129,6 +130,11 @@ class Tokenizer:
         """The bytes of text an id stands for; None if text never produces it (special tokens)."""
         return None if index in self._literal else self._backend.raw(index)
 
+    def falls_back(self, index: int) -> bool:
+        """Whether an id is a byte ("<0x0A>") that text falls back to where it has no piece."""
+        raw = self.raw(index)
+        return raw is not None and len(raw) == 1 and bool(BYTE.fullmatch(self.piece(index)))
+
     def find(self, piece: str) -> int | None:
         """The id of a piece, None if there is no such piece."""
         return self._extra_ids.get(piece, self._backend.find(piece))
@@ -217,7 +223,7 @@ def _loaded(name: str, files: Files, where: Path) -> Tokenizer:
         raise InputError(f"{path} cannot be read: {error.strerror}") from None
     settings, ends = read_settings(files, where), read_model_ends(files, where)
     tokenizer = Tokenizer(path, data, settings, ends)
-    beside = {n: f for n, f in files.items() if any(fnmatch(n, own) for own in _COMPANIONS)}
+    beside = {n: f for n, f in files.items() if any(fnmatch(n, own) for own in COMPANIONS)}
     tokenizer.files = {name: file} | beside
     return tokenizer
 

@@ -71,6 +71,17 @@ def test_agrees_with_transformers_where_it_follows_the_files(tiny_tokenizer):
     ).input_ids
 
 
+def test_which_ids_are_bytes_to_fall_back_to(tiny_tokenizer, sp_folder, tmp_path, llama3_json):
+    for source in (tiny_tokenizer, sp_folder):
+        tokenizer = load_tokenizer(source)
+        assert [i for i in range(400) if tokenizer.falls_back(i)] == [*range(3, 259)]
+    tree = json.loads((tiny_tokenizer / "tokenizer.json").read_text("utf-8"))
+    tree["model"]["byte_fallback"] = False  # then "<0x41>" is a piece that stands for its letters
+    for name, file in (("chars", tree), ("bytes", llama3_json)):
+        tokenizer = load_tokenizer(write(tmp_path / name, tokenizer__json=file))
+        assert not any(map(tokenizer.falls_back, range(tokenizer.rows)))
+
+
 @pytest.mark.parametrize("kind", ["tiny", "sp", "llama3", "unigram", "user_defined"])
 def test_special_strings_in_text_are_text(
     kind, tmp_path, tiny_tokenizer, sp_folder, llama3_json, unigram_json, sp_user_defined
