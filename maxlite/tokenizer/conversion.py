@@ -5,7 +5,7 @@ from typing import Any
 
 from maxlite.errors import InputError
 from maxlite.tokenizer import proto as sp
-from maxlite.tokenizer.json_form import Tree, added_token
+from maxlite.tokenizer.json_form import Tree, added_token, marking
 from maxlite.tokenizer.pieces import SPACE, Pair, Piece, falls, splits
 from maxlite.tokenizer.settings import Settings
 
@@ -108,21 +108,8 @@ def to_json(proto: Any, settings: Settings, config: Tree) -> Tree:
     ]
     outside = {i: text for i, text in sorted(settings.added.items()) if i >= len(pieces)}
     tokens += [added_token(i, text, text in settings.special) for i, text in outside.items()]
-    prefix = _prefix(proto, settings)
-    steps: list[Tree] = []
-    if normalizer.remove_extra_whitespaces:
-        for pattern, content in ((rf"\A +|[ {SPACE}]+\z", ""), (" {2,}", " ")):
-            steps.append({"type": "Replace", "pattern": {"Regex": pattern}, "content": content})
-    if prefix:
-        steps.append({"type": "Prepend", "prepend": SPACE})
-    steps.append({"type": "Replace", "pattern": {"String": " "}, "content": SPACE})
-    decoders: list[Tree] = [
-        {"type": "Replace", "pattern": {"String": SPACE}, "content": " "},
-        {"type": "ByteFallback"},
-        {"type": "Fuse"},
-    ]
-    if prefix:
-        decoders.append({"type": "Strip", "content": " ", "start": 1, "stop": 0})
+    prefix, squeeze = _prefix(proto, settings), normalizer.remove_extra_whitespaces
+    steps, back = marking(prefix, squeeze)
     model = {
         "type": "BPE",
         "dropout": None,
@@ -143,7 +130,7 @@ def to_json(proto: Any, settings: Settings, config: Tree) -> Tree:
         "normalizer": {"type": "Sequence", "normalizers": steps},
         "pre_tokenizer": None,
         "post_processor": _template(model["vocab"], spec, config),
-        "decoder": {"type": "Sequence", "decoders": decoders},
+        "decoder": {"type": "Sequence", "decoders": back},
         "model": model,
     }
 

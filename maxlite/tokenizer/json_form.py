@@ -10,7 +10,7 @@ from typing import Any
 from tokenizers import pre_tokenizers
 
 from maxlite.errors import InputError
-from maxlite.tokenizer.pieces import BYTE, Pair, Piece, listed
+from maxlite.tokenizer.pieces import BYTE, SPACE, Pair, Piece, listed
 
 Tree = dict[str, Any]
 BYTE_ALPHABET = frozenset(pre_tokenizers.ByteLevel.alphabet())
@@ -176,6 +176,33 @@ def added_token(index: int, text: str, special: bool = True) -> Tree:
     """An entry of `added_tokens`."""
     exact = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
     return {"id": index, "content": text, **exact, "special": special}
+
+
+def marking(prefix: bool, squeeze: bool) -> tuple[list[Tree], list[Tree]]:
+    """How SentencePiece writes spaces as marks, and byte pieces, and reads them again.
+
+    Args:
+      prefix: a text gets a space before it.
+      squeeze: spaces at the ends of a text are dropped, and those beside another.
+
+    Returns:
+      Normalizers, and decoders.
+    """
+    steps: list[Tree] = []
+    if squeeze:  # marks that the text itself has count as spaces at its end alone
+        for pattern, content in ((rf"\A +|[ {SPACE}]+\z", ""), (" {2,}", " ")):
+            steps.append({"type": "Replace", "pattern": {"Regex": pattern}, "content": content})
+    if prefix:
+        steps.append({"type": "Prepend", "prepend": SPACE})
+    steps.append({"type": "Replace", "pattern": {"String": " "}, "content": SPACE})
+    back: list[Tree] = [
+        {"type": "Replace", "pattern": {"String": SPACE}, "content": " "},
+        {"type": "ByteFallback"},
+        {"type": "Fuse"},
+    ]
+    if prefix:
+        back.append({"type": "Strip", "content": " ", "start": 1, "stop": 0})
+    return steps, back
 
 
 def check_merges(pairs: Sequence[Pair], known: set[str], where: str) -> None:

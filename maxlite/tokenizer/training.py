@@ -20,7 +20,6 @@ from tokenizers import models, pre_tokenizers, trainers
 from maxlite.errors import InputError
 from maxlite.tokenizer import companions, json_form, proto
 from maxlite.tokenizer.definition import JSON, MODEL, Definition, open_definition
-from maxlite.tokenizer.pieces import SPACE
 from maxlite.tokenizer.traits import LLAMA2, LLAMA3, Traits, kind_of, traits
 
 KINDS = ("sentencepiece_bpe", "sentencepiece_unigram", "byte_level")
@@ -154,20 +153,7 @@ def _unigram(data: bytes, like: Traits) -> dict[str, Any]:
     # Text that spells a byte piece or a special token is cut, or it would be taken for one.
     texts = [rows[i].piece for i in special]
     apart = ["<(?=0x[0-9A-F]{2}>)", *(f"{re.escape(t[0])}(?={re.escape(t[1:])})" for t in texts)]
-    steps: list[dict[str, Any]] = []
-    if like.squeeze:
-        for pattern, content in ((rf"\A[ {SPACE}]+|[ {SPACE}]+\z", ""), (" {2,}", " ")):
-            steps.append({"type": "Replace", "pattern": {"Regex": pattern}, "content": content})
-    if like.prefix:
-        steps.append({"type": "Prepend", "prepend": SPACE})
-    steps.append({"type": "Replace", "pattern": {"String": " "}, "content": SPACE})
-    back: list[dict[str, Any]] = [
-        {"type": "Replace", "pattern": {"String": SPACE}, "content": " "},
-        {"type": "ByteFallback"},
-        {"type": "Fuse"},
-    ]
-    if like.prefix:
-        back.append({"type": "Strip", "content": " ", "start": 1, "stop": 0})
+    steps, back = json_form.marking(like.prefix, like.squeeze)
     return {
         "version": "1.0",
         "truncation": None,

@@ -183,6 +183,20 @@ def test_the_settings_of_a_sentencepiece_base(settings, lines, tmp_path):
     assert runs[0] == runs[1] == settings.get("allow_whitespace_only_pieces", False)
 
 
+@pytest.mark.parametrize("prefix", [True, False])
+@pytest.mark.parametrize("kind", KINDS[:2])
+def test_both_forms_drop_the_same_spaces(kind, prefix, lines, tmp_path):
+    """And marks for spaces that the text itself has: only those at its end are spaces."""
+    settings = {"normalization_rule_name": "identity", "add_dummy_prefix": prefix}
+    base = sentencepiece_base(lines, tmp_path / "base", remove_extra_whitespaces=True, **settings)
+    new = train(iter(lines), SIZES[kind], kind, base)
+    chance = random.Random(0)
+    texts = ["".join(chance.choices("a b▁\nthe ", k=chance.randint(0, 12))) for _ in range(2000)]
+    forms = [new.tokenizer(form).encode(texts) for form in ("model", "json")]
+    for text, one, other in zip(texts, *forms, strict=True):
+        assert one.tolist() == other.tolist(), text
+
+
 def test_a_base_with_tokenizer_json_alone(tiny_tokenizer, lines, tmp_path):
     (tmp_path / "base").mkdir()
     tree = json.loads((tiny_tokenizer / "tokenizer.json").read_text("utf-8"))
