@@ -5,7 +5,7 @@ from typing import Any
 
 from maxlite.errors import InputError
 from maxlite.tokenizer import proto as sp
-from maxlite.tokenizer.json_form import Tree, added_token, marking
+from maxlite.tokenizer.json_form import Tree, added_token, marking, template
 from maxlite.tokenizer.pieces import SPACE, Pair, Piece, falls, splits
 from maxlite.tokenizer.settings import Settings
 
@@ -153,21 +153,4 @@ def _template(vocab: dict[str, int], spec: Any, config: Tree) -> Tree | None:
         for key, (piece, usual) in ends.items()
         if piece in vocab and config.get(f"add_{key}_token", usual)
     }
-    if not used:
-        return None
-
-    def sequence(name: str, number: int) -> list[Tree]:
-        before, behind = (
-            [{"SpecialToken": {"id": used[key], "type_id": number}}] if key in used else []
-            for key in ("bos", "eos")
-        )
-        return [*before, {"Sequence": {"id": name, "type_id": number}}, *behind]
-
-    return {
-        "type": "TemplateProcessing",
-        "single": sequence("A", 0),
-        "pair": sequence("A", 0) + sequence("B", 1),
-        "special_tokens": {
-            text: {"id": text, "ids": [vocab[text]], "tokens": [text]} for text in used.values()
-        },
-    }
+    return template(used, vocab) if used else None

@@ -205,6 +205,31 @@ def marking(prefix: bool, squeeze: bool) -> tuple[list[Tree], list[Tree]]:
     return steps, back
 
 
+def template(ends: Mapping[str, str], ids: Mapping[str, int]) -> Tree:
+    """What puts BOS before a text and EOS behind it.
+
+    Args:
+      ends: the pieces of those that there are, by "bos" and "eos".
+      ids: by piece.
+    """
+
+    def sequence(name: str, number: int) -> list[Tree]:
+        before, behind = (
+            [{"SpecialToken": {"id": ends[key], "type_id": number}}] if key in ends else []
+            for key in ("bos", "eos")
+        )
+        return [*before, {"Sequence": {"id": name, "type_id": number}}, *behind]
+
+    return {
+        "type": "TemplateProcessing",
+        "single": sequence("A", 0),
+        "pair": sequence("A", 0) + sequence("B", 1),
+        "special_tokens": {
+            text: {"id": text, "ids": [ids[text]], "tokens": [text]} for text in ends.values()
+        },
+    }
+
+
 def check_merges(pairs: Sequence[Pair], known: set[str], where: str) -> None:
     """Refuses merges of, or to, something that is not a piece."""
     wrong = [p for p in pairs if not known.issuperset((*p, "".join(p)))]

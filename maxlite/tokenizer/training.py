@@ -206,22 +206,7 @@ def _byte_level(texts: Iterable[str], size: int, like: Traits) -> Definition:
     tree = json.loads(tokenizer.to_str())
     tree["model"]["ignore_merges"] = ignore_merges
     if bos := like.special.get("bos"):
-        tree["post_processor"] = _with_bos(bos, tokenizer.get_vocab()[bos])
+        tree["post_processor"] = json_form.template({"bos": bos}, tokenizer.get_vocab())
     config = companions.minimal_config(like.special)
     files = {JSON: json_form.dump(tree), companions.CONFIG: config}
     return Definition(files, "the new tokenizer")
-
-
-def _with_bos(text: str, index: int) -> dict[str, Any]:
-    token = {"SpecialToken": {"id": text, "type_id": 0}}
-    first = {"Sequence": {"id": "A", "type_id": 0}}
-    second = [
-        {"SpecialToken": {"id": text, "type_id": 1}},
-        {"Sequence": {"id": "B", "type_id": 1}},
-    ]
-    return {
-        "type": "TemplateProcessing",
-        "single": [token, first],
-        "pair": [token, first, *second],
-        "special_tokens": {text: {"id": text, "ids": [index], "tokens": [text]}},
-    }
