@@ -16,6 +16,7 @@ from maxlite.console import say
 from maxlite.corpus.cleaning import Cleaning, resolve
 from maxlite.corpus.perplexity import Predicted
 from maxlite.errors import InputError
+from maxlite.report.corpus import funnel_table, page
 from tools import cli
 
 FLAGS = cli.FLAGS
@@ -43,13 +44,14 @@ def main(config: Cleaning) -> dict[str, Any] | None:
     figures = clean(
         config,
         scorer,
+        page,
         overwrite=FLAGS.overwrite,
         dry_run=FLAGS.dry_run,
         command=[sys.executable, "-m", "tools.clean_corpus", *sys.argv[1:], _HERE],
     )
     if figures:
-        print(figures)
-        say(f"wrote {config.out}")
+        print(funnel_table(figures))
+        say(f"wrote {config.out}; report.html in it shows the same as a picture")
     return figures
 
 

@@ -19,6 +19,7 @@ from maxlite.corpus.step import Corpuswide, Result, Step
 from maxlite.data import sources
 from maxlite.data.url import File, Url
 from maxlite.errors import InputError
+from maxlite.tokenizer.batching import batches
 from maxlite.tokenizer.counting import Part
 from maxlite.tokenizer.workers import exactly
 
@@ -264,13 +265,4 @@ def _size(texts: Sequence[str]) -> int:
 
 
 def _batches(documents: Iterable[Document]) -> Iterator[list[Document]]:
-    batch: list[Document] = []
-    size = 0
-    for document in documents:
-        batch.append(document)
-        size += len(document.text)
-        if len(batch) >= _BATCH or size >= _BATCH_CHARS:
-            yield batch
-            batch, size = [], 0
-    if batch:
-        yield batch
+    return batches(documents, _BATCH_CHARS, _BATCH, lambda document: len(document.text))
