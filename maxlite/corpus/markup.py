@@ -43,11 +43,16 @@ _TAG = re.compile(
     re.IGNORECASE,
 )
 _CLOSED = re.compile("</([A-Za-z]+)")
-_UNSEEN = re.compile(
-    r"<(?:(script|style|template|ref)(?:\s[^<>]*)?(?<!/)>.*?</\1\s*>|!--.*?-->"
-    r"|ref\s[^<>]*/>|!doctype\s[^<>]*>|\?xml\s[^<>]*\?>)",
-    re.IGNORECASE | re.DOTALL,
-)
+# What is never shown, and how it ends: only before its last end is it looked for, so that many
+# beginnings without one don't each look through the rest of the text.
+_UNSEEN = [
+    (
+        re.compile(rf"<{name}(?:\s[^<>]*)?(?<!/)>.*?</{name}\s*>", re.IGNORECASE | re.DOTALL),
+        re.compile(rf"</{name}\s*>", re.IGNORECASE),
+    )
+    for name in ("script", "style", "template", "ref")
+] + [(re.compile("<!--.*?-->", re.DOTALL), re.compile("-->"))]
+_DECLARED = re.compile(r"<(?:!doctype\s[^<>]*|\?xml\s[^<>]*\?|ref\s[^<>]*/)>", re.IGNORECASE)
 _CDATA = re.compile(r"<!\[CDATA\[(.*?)\]\]>", re.DOTALL)
 _AND = re.compile(r"&(?:(?:amp|#38|#x26);)+", re.IGNORECASE)
 # Between such quotes a text speaks of markup.
@@ -183,7 +188,12 @@ def _html(text: str) -> str:
         text = unescape_html(_AND.sub("&", text)).replace("\xa0", " ")
     if "<" not in text:
         return text
-    text = _CDATA.sub(r"\1", _UNSEEN.sub("", text))
+    for unseen, ending in _UNSEEN:
+        last = max((end.end() for end in ending.finditer(text)), default=0)
+        text = unseen.sub("", text[:last]) + text[last:] if last else text
+    text = _DECLARED.sub("", text)
+    if "]]>" in text:
+        text = _CDATA.sub(r"\1", text)
     closed = set(map(str.lower, _CLOSED.findall(text)))
 
     def shown(tag: re.Match[str]) -> str:
