@@ -359,7 +359,7 @@ def _check_together(config: Config) -> None:
     if config.data.train and config.data.order:
         raise InputError(
             f"config keys 'data.train' and 'data.order' are both set: the order {config.data.order}"
-            " names its sources itself; leave one of them empty"
+            " names its sources itself; leave one empty (--config.data.train=)"
         )
     if config.batch_size % config.accumulate:
         raise InputError(

@@ -7,11 +7,11 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from commands import call, snapshot
+from commands import call, metrics, snapshot
 
 from maxlite.config import Data, Source
 from maxlite.data.corpus import load_corpus
-from maxlite.data.orders import write_order
+from maxlite.data.orders import read_order, write_order
 from maxlite.tokenizer import load_tokenizer
 
 
@@ -139,6 +139,34 @@ def test_a_run_is_an_order(tmp_path, make_folder, tiny_text):
     assert (found["steps"], found["batch_size"], found["seq_len"]) == (3, 8, 16)
     assert found["batches"] == json.loads((tmp_path / "run" / "run.json").read_text())["order"]
     assert len(found["sequences"]) == 3
+
+
+def test_a_run_that_follows_another_is_the_same(tmp_path, make_folder, tiny_text):
+    """And so is one that is stopped half-way, or has a seed of its own for everything else."""
+    model = make_folder(tmp_path / "model")
+    stage = {"model": model, "steps": 6, "batch_size": 8, "seq_len": 16, "log.every": 1}
+    stage |= {"eval.every": 3, "eval.sample_tokens": 0, "optimizer.schedule": "constant"}
+
+    def train(name, **settings):
+        keys = stage | {"out": tmp_path / name} | settings
+        given = [f"--config.{key.replace('__', '.')}={value}" for key, value in keys.items()]
+        outcome = call("maxlite.train", "--config=continue.py", *given)
+        assert outcome.status == 0, outcome.err
+        return metrics(tmp_path / name), read_order(tmp_path / name).fingerprint
+
+    first = train("first", data__train=tiny_text / "en.txt")
+    follows = {"data__order": tmp_path / "first"}
+    train("second", **follows, steps=3)
+    assert train("second", **follows) == first
+    assert train("third", **follows, seed=1) == first
+    chosen = load_tokenizer(model)
+    settings = Data(order=str(tmp_path / "first"))
+    corpus = load_corpus(settings, chosen, 0, 16, 8, progress=False)
+    write_order(tmp_path / "few.order", corpus.chosen({"en": corpus.views[0].index[:50]}))
+    fewer, fingerprint = train("fewer", data__order=tmp_path / "few.order")
+    assert fingerprint == read_order(tmp_path / "few.order").fingerprint != first[1]
+    epochs = [m["data/en/epochs"] for m in (*first[0], *fewer) if m.get("data/en/epochs")]
+    assert epochs[2] > 4 * epochs[0]  # a run's two evaluations, then the other's
 
 
 def test_what_cannot_be_shown(desk, tmp_path):

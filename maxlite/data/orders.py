@@ -163,6 +163,8 @@ def _parsed(folder: Path, said: dict[str, Any]) -> OrderFile:
         content, name = entry.pop("content"), entry.pop("documents")
         documents = _documents(folder, name) if name else None
         listed.append(Listed(Source(**entry), content, documents))
+    if len({s.source.name for s in listed}) < len(listed):
+        raise ValueError("two of its sources have one name")
     made = ("format", "version", "fingerprint")
     order = OrderFile(tuple(listed), **{k: v for k, v in said.items() if k not in made})
     data = Data(tuple(s.source for s in listed), held_out=order.held_out, txt=order.txt)

@@ -155,6 +155,7 @@ DAMAGED = {
     "a wrong type": (edited(seq_len="64"), "seq_len"),
     "another weight": (of_source(weight=4.0), "does not have its fingerprint"),
     "a bad weight": (of_source(weight=-4.0), "at least 0"),
+    "a name twice": (of_source(name="한국어"), "have one name"),
     "a field more": (of_source(colour="red"), "colour"),
     "no such file": (of_source(documents="other.npy"), "No such file"),
     "elsewhere": (of_source(documents="../x.npy"), "not a file beside"),
