@@ -78,7 +78,8 @@ def test_killed_and_started_again(large, tiny_tokenizer, tmp_path):
     assert 3 < len(whole) < 80 and not out.exists()
     sentence = call(TOOL, *arguments, f"--out={out}", "--txt=file").sentence
     assert "out.work holds work that was begun with another --txt" in sentence
-    done(*arguments, f"--out={out}")
+    outcome = done(*arguments, f"--out={out}")
+    assert f"{len(whole)} of " in outcome.err and f"shards are in {work} already" in outcome.err
     done(*arguments, f"--out={tmp_path}/fresh", "--workers=1")
     assert snapshot(out) == snapshot(tmp_path / "fresh")
     assert {name: (out / name).stat().st_ino for name in whole} == {n: before[n] for n in whole}
@@ -141,6 +142,10 @@ def test_bad_input_is_one_sentence(tiny_text, tiny_tokenizer, tmp_path):
     ):
         assert words in call(TOOL, *arguments).sentence
     assert not list(tmp_path.iterdir())
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("all of it")
+    mine = [tokenizer, text, f"--out={tmp_path}/mine", "--overwrite"]
+    assert "is a folder of something else" in call(TOOL, *mine).sentence
     done(tokenizer, text, out)
     before = snapshot(tmp_path)
     assert "out exists; choose another --out" in call(TOOL, tokenizer, text, out).sentence

@@ -28,13 +28,13 @@ SHARES = (0.9, 0.95, 0.99, 0.999)
 
 flags.DEFINE_string("tokenizer", "", "A folder, or a .model or .json file; not needed to add.")
 flags.DEFINE_string(
-    "text", "", "Files of text (.txt, .jsonl, both also .gz, .parquet), as globs with commas."
+    "text", "", "Files of text (.txt, .jsonl, both also .gz or .zst, .parquet): globs, with commas."
 )
 flags.DEFINE_string(
     "tokens",
     "",
-    "What is tokenised already, as globs with commas: folders of token caches, and .jsonl or .bin "
-    'files with {"tokens": [ids]} on each line.',
+    "What is tokenised already, as globs with commas: folders that tokenize_corpus made, or their "
+    'addresses, and .jsonl or .bin files with {"tokens": [ids]} on each line.',
 )
 flags.DEFINE_string("add", "", "Files of counts to add, with commas between them.")
 flags.DEFINE_string("out", "", "The file of counts to write; empty: only print.")

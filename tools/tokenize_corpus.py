@@ -20,7 +20,7 @@ from maxlite.config import Source
 from maxlite.console import bytes_bar, human, say
 from maxlite.data.making import Making, make, stamps
 from maxlite.data.sources import expand
-from maxlite.data.tokens import open_cache
+from maxlite.data.tokens import META, open_cache
 from maxlite.data.url import is_url
 from maxlite.errors import InputError
 from maxlite.tokenizer import load_tokenizer
@@ -93,6 +93,8 @@ def _out() -> Path:
         raise InputError(f"--out={FLAGS.out} lies in a folder that does not exist")
     if out.is_file():
         raise InputError(f"--out={FLAGS.out} is a file: choose another place")
+    if out.is_dir() and any(out.iterdir()) and not (out / META).is_file():
+        raise InputError(f"--out={FLAGS.out} is a folder of something else: choose another place")
     return out
 
 

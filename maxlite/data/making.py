@@ -32,6 +32,7 @@ from maxlite.tokenizer import Tokenizer
 from maxlite.tokenizer.workers import each
 
 _WORK, _KIND = "work.json", "token cache under way"
+_CONTENT = 1  # of what a cache's content is a hash of: a change of it is another order
 # Bytes of a shard: enough of them for processes to share, and few for terabytes.
 _SMALLEST, _LARGEST, _WANTED = 16 * 10**6, 256 * 10**6, 64
 _WAITING = "waiting for another process that begins or ends the same work"
@@ -173,7 +174,7 @@ class Making:
             raise InputError(f"{self.what} holds no tokens: {self.tokenizer.path} drops all of it")
         if stamps(self.files) != self.stamps:
             raise InputError(f"{self.what} changed while it was read; start again")
-        content = hashlib.sha256(json.dumps([FORMAT, self.tokenizer.fingerprint]).encode())
+        content = hashlib.sha256(json.dumps([_CONTENT, self.tokenizer.fingerprint]).encode())
         with contextlib.ExitStack() as stack:
             names = [self.folder / f"{name}.bin" for name in COLUMNS]
             offsets, *columns = (stack.enter_context(whole(name)) for name in names)
@@ -263,6 +264,10 @@ def make(
             making.begin(anew)
     if not there:
         try:
+            kept, number = len(making.shards) - len(making.todo()), len(making.shards)
+            say(
+                f"{kept} of {number} shards are in {making.folder} already", bool(progress and kept)
+            )
             making.write(making.todo(process, processes), workers, progress)
         except InputError:
             if processes == 1 and len(making.todo()) == len(making.shards):

@@ -28,6 +28,7 @@ from maxlite.tokenizer import Tokenizer
 FORMAT = 2
 META = "meta.json"
 COLUMNS = ("offsets", "bytes", "chars", "hashes")
+_DTYPES = {name: np.dtype(name) for name in ("<u2", "<u4")}
 _AHEAD = 1 << 19  # ids: whoever reads on and on gets so many at a time
 _GAP = 1 << 14  # ids that are sooner read over than asked for around
 
@@ -201,12 +202,12 @@ def open_cache(where: File) -> TokenCache:
         meta = json.loads((where / META).read_bytes())
         if meta["format"] != FORMAT:
             raise InputError(f"{where} is a token cache of format {meta['format']}; {advice}")
-        number, dtype = meta["documents"], np.dtype(meta["dtype"])
+        number, dtype = meta["documents"], _DTYPES[meta["dtype"]]
         shards = {shard_name(i): int(tokens) for i, tokens in enumerate(meta["shards"])}
         lengths = {f"{name}.bin": number + (name == "offsets") for name in COLUMNS}
         expected = {name: 8 * n for name, n in lengths.items()}
         expected |= {name: n * dtype.itemsize for name, n in shards.items()}
-        about = {key: meta[key] for key in ("content", "rows", "tokenizer", "made_by")}
+        about = {key: str(meta[key]) for key in ("content", "tokenizer", "made_by")}
     except (ValueError, KeyError, TypeError, AttributeError):
         raise InputError(
             f"{where} is not a whole token cache: {META} is damaged; {advice}"
@@ -219,7 +220,7 @@ def open_cache(where: File) -> TokenCache:
     return TokenCache(
         path=where,
         content=about["content"],
-        rows=about["rows"],
+        rows=int(meta["rows"]),
         tokens=Tokens([_shard(where / name, size, dtype) for name, size in shards.items()]),
         **{name: _column(where / f"{name}.bin") for name in COLUMNS},
         tokenizer=about["tokenizer"],

@@ -80,6 +80,20 @@ def test_many_batches_are_the_same_as_one(tiny_text, tokenizer, tmp_path, monkey
         np.testing.assert_array_equal(a, b)
 
 
+def test_large_text_is_shared_among_processes(tiny_text, tokenizer, tmp_path, monkeypatch):
+    one = run(tiny_text / "*.txt", tokenizer, tmp_path / "one")
+    monkeypatch.setattr("maxlite.data.making._SMALLEST", 9000)
+    monkeypatch.setattr("maxlite.tokenizer.workers._PROCESS_BYTES", 9000)
+    monkeypatch.setattr("maxlite.tokenizer.workers.cores", lambda: 2)
+    with monkeypatch.context() as patch:
+        patch.setattr(Tokenizer, "encode", None)  # this process does nothing itself
+        many = run(tiny_text / "*.txt", tokenizer, tmp_path / "many")
+    assert (one.shards, many.shards) == (1, 8) and one.content == many.content
+    assert one.path.name == many.path.name
+    for a, b in zip(parts(one), parts(many), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
 def test_large_vocabularies_are_stored_wider(text, tokenizer, tmp_path):
     tokenizer.rows = 1 << 16
     assert run(text, tokenizer, tmp_path / "a").tokens.dtype == np.uint16

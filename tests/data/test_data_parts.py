@@ -1,6 +1,7 @@
 import gzip
 import json
 
+import fsspec
 import numpy as np
 import pyarrow
 import pyarrow.parquet
@@ -201,6 +202,17 @@ def test_token_caches(tiny_text, tokenizer, tiny_tokenizer, tmp_path, monkeypatc
     for key in ("tokens", "documents", "characters", "bytes"):
         assert getattr(total, key) == getattr(text.total, key)
     other = load_tokenizer(tiny_tokenizer / "tokenizer.model")
+    system = fsspec.filesystem("memory")
+    for file in cache.path.iterdir():
+        system.pipe(f"/counted/made/{file.name}", file.read_bytes())
+    system.pipe("/counted/a.jsonl", b'{"tokens": [7, 8]}\n{"tokens": [7]}\n')
+    far = count(tokenizer, id_parts("memory://counted/made", tokenizer))
+    assert far.counts.tolist() == counts.counts.tolist()
+    lines = count(tokenizer, id_parts("memory://counted/*.jsonl", tokenizer))
+    assert lines.counts[[7, 8]].tolist() == [2, 1]
+    with pytest.raises(InputError, match="memory://counted is not a whole token cache"):
+        id_parts("memory://counted", tokenizer)
+    system.rm("/counted", recursive=True)
     with pytest.raises(InputError, match=r"was made with the tokenizer .*json .*, not .*\.model"):
         id_parts(str(cache.path), other)
 
