@@ -17,8 +17,8 @@ from maxlite.corpus.settled import Settled, needed
 # Characters that no part of a repair acts on, whatever stands beside them: ASCII but for control
 # characters and &, Hangul and its single letters, Japanese, Chinese, and the punctuation that is
 # usual among them. Most texts hold nothing else.
-_SOUND = "\t\n -%'-~가-힣ㄱ-ㅣ一-鿿ぁ-んァ-ヺー、。〈-】…‘’“”"
-_SUSPECT = re.compile(f"[^{_SOUND}]")
+_SOUND = "\t\n -%'-~가-힣ㄱ-ㅣ一-鿿ぁ-んァ-ヺー、。〈-】…‘’“”–—"
+_SUSPECT = re.compile(f"[^{_SOUND}]+")
 
 _ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")  # a terminal's colours
 _TAG = re.compile("<[A-Za-z/!]")
@@ -150,13 +150,28 @@ def _normal(form: str, text: str) -> str:
 def _decoded(text: str) -> str:
     """The text with what was decoded wrongly decoded as it should have been, line by line."""
     from ftfy import fix_encoding
-    from ftfy.badness import is_bad
 
     if _PAIR.search(text):
         text = _LINE.sub(_korean_line, text)
-    if is_bad(text):
+    if _bad(text):
         text = "\n".join(map(fix_encoding, text.split("\n")))  # U+0085 ends no line here
     return text
+
+
+_AROUND = 6
+
+
+def _bad(text: str) -> bool:
+    """Whether ftfy would look for an encoding, asked only around what it could have noticed.
+
+    What it takes for bad holds a suspect and is seven characters long at most.
+    """
+    from ftfy.badness import is_bad
+
+    return any(
+        is_bad(text[max(0, run.start() - _AROUND) : run.end() + _AROUND])
+        for run in _SUSPECT.finditer(text)
+    )
 
 
 # KS X 1001 writes a syllable that it lacks as a filler and its three letters, the last of which may

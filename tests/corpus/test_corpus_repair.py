@@ -11,6 +11,7 @@ from maxlite.corpus.repair import Repair
 from maxlite.errors import InputError
 
 ftfy = pytest.importorskip("ftfy")
+is_bad = pytest.importorskip("ftfy.badness").is_bad
 
 
 @pytest.mark.parametrize(
@@ -100,6 +101,20 @@ def test_texts_of_sound_characters_need_no_repair(text):
     assert ftfy.fix_encoding(sound) == sound
     assert unicodedata.is_normalized("NFC", sound)
     assert Repair()._characters(sound) == sound
+
+
+_MIXED = st.sampled_from(
+    "aB ,\n–’“…가ÃÂÎÐØÙÅàáâãäéœŒ×²±€£§¶°·»«¿®¤¦\xa0\xad\x85™†√≈‚ГўВЂРСΒβʼё│┌ﬁ\ufffd"
+)
+
+
+@given(st.lists(_MIXED, max_size=24).map("".join))
+@settings(max_examples=500, deadline=None)
+def test_what_ftfy_finds_bad_is_found_around_suspects(text):
+    if is_bad(text):
+        assert repair._bad(text)
+    if not repair._bad(text):
+        assert ftfy.fix_encoding(text) == text
 
 
 @given(st.text(st.characters(min_codepoint=0xC0, max_codepoint=0xFF), min_size=1, max_size=5))
