@@ -9,6 +9,7 @@ columns, and the folder gets its name.
 
 import contextlib
 import fcntl
+import glob
 import hashlib
 import json
 import os
@@ -163,7 +164,8 @@ class Making:
         with contextlib.suppress(FileNotFoundError):
             out.rename(before)
         self.folder.rename(out)
-        shutil.rmtree(before, ignore_errors=True)
+        for old in out.parent.glob(f"{glob.escape(out.name)}.old-*"):  # also of an interruption
+            shutil.rmtree(old, ignore_errors=True)
         return True
 
     def _join(self, figures: list[dict[str, int]]) -> None:

@@ -204,6 +204,7 @@ def test_what_is_there_is_replaced_when_the_new_is_complete(files, tokenizer, tm
     out = tmp_path / "out"
     make(making(files[:1], tokenizer, tmp_path / "w"), out)
     before = snapshot(out)
+    (tmp_path / "out.old-abc").mkdir()  # as an interruption leaves it
     assert not make(making(files, tokenizer, tmp_path / "w"), out, 0, 2, anew=True)
     assert snapshot(out) == before
     assert make(making(files, tokenizer, tmp_path / "w"), out, 1, 2, anew=True)
