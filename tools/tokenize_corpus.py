@@ -41,7 +41,7 @@ flags.DEFINE_enum("txt", "line", ["line", "file"], "What a document of a .txt fi
 flags.DEFINE_integer("workers", 0, "Processes on this machine; 0: as many as there are cores.", 0)
 flags.DEFINE_integer("process", 0, "Which of --processes machines this is, from 0.", 0)
 flags.DEFINE_integer("processes", 1, "Machines that share the work.", 1)
-flags.DEFINE_float("shard_mb", 0, "Text for one file of tokens, in 10^6 bytes; 0: 16 to 256.", 0)
+flags.DEFINE_float("shard_mb", 0, "Text for one file of tokens, in 10^6 bytes; 0: 32 to 256.", 0)
 
 
 def main() -> dict[str, Any] | None:

@@ -34,8 +34,9 @@ from maxlite.tokenizer.workers import each
 
 _WORK, _KIND = "work.json", "token cache under way"
 _CONTENT = 1  # of what a cache's content is a hash of: a change of it is another order
-# Bytes of a shard: enough of them for processes to share, and few for terabytes.
-_SMALLEST, _LARGEST, _WANTED = 16 * 10**6, 256 * 10**6, 64
+# Bytes of a shard: enough of them for processes to share, few for terabytes, and none so small that
+# a process of its own (a quarter of a second, in which 3 MB are tokenised) would not be worth it.
+_SMALLEST, _LARGEST, _WANTED = 32 * 10**6, 256 * 10**6, 64
 _WAITING = "waiting for another process that begins or ends the same work"
 Progress = Callable[[int, int], None]
 
