@@ -9,6 +9,7 @@ from setuptools import find_packages, setup
 RUNTIME = [
     "absl-py>=2.1",
     "flax>=0.12",
+    "fsspec>=2024.6",
     "grain>=0.2.15",
     "huggingface_hub>=1.0",
     "jax>=0.10",
@@ -27,8 +28,18 @@ RUNTIME = [
     "tokenizers>=0.22",
     "tqdm>=4.66",
     "transformers>=5.0",
+    "zstandard>=0.22",
+]
+CORPUS = [
+    "datatrove>=0.10.1,<0.11",
+    "ftfy>=6.3",
+    "lxml_html_clean>=0.4",  # trafilatura asks for it as an extra of lxml, which older pips miss
+    "orjson>=3.10",  # what datatrove writes with
+    "trafilatura>=2",
 ]
 TEST = [
+    *CORPUS,
+    "fasttext-numpy2-wheel>=0.9.2",
     "hypothesis>=6.100",
     "matplotlib>=3.9",  # what --plot draws is tested, too
     "mergekit==0.1.5",
@@ -51,6 +62,7 @@ setup(
     package_data={"maxlite": ["py.typed"]},
     install_requires=RUNTIME,
     extras_require={
+        "corpus": CORPUS,
         "cuda": ["jax[cuda13]"],
         "qlora": ["qwix>=0.1.8"],
         "tpu": ["jax[tpu]"],

@@ -29,8 +29,8 @@ def get_config():
         read=Text(field="text", txt="line"),
         steps=(
             # One text at a time: what it says is not changed, only how it is written.
-            Repair(),
             Markup(),
+            Repair(),
             Boilerplate(),
             # What is not running text in Korean.
             Length(min_chars=10),

@@ -64,7 +64,7 @@ def clean(
     work = out.with_name(f"{out.name}.work")
     for step in config.steps:
         if isinstance(step, Predicted):
-            step.load_scorer = load_scorer
+            vars(step)["load_scorer"] = load_scorer
     parts = cleaning.parts(config)
     stamps = [stamp(part) for part in parts]
     several = passes(config, parts, stamps, work)

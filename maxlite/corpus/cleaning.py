@@ -127,7 +127,8 @@ def parts(config: Cleaning) -> Sequence[Part]:
 
 def _parts(config: Cleaning, size: int) -> list[Part]:
     globs = [_anywhere(name) for name in re.split(r",(?![^{]*\})", config.text) if name]
-    return list(dict.fromkeys(part for name in globs for part in config.read.parts(name, size)))
+    found = [part for name in globs for part in config.read.parts(name, size)]
+    return list({(part.name, getattr(part, "start", 0)): part for part in found}.values())
 
 
 def _anywhere(pattern: str) -> str:

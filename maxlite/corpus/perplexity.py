@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -42,9 +42,8 @@ class Predicted(Step):
     kenlm: str = ""
     tokenizer: str = ""
 
-    def __post_init__(self) -> None:
-        self.load_scorer: Callable[[str], Scorer] | None = None
-        self._scorer: Scorer | None = None
+    load_scorer: ClassVar[Any] = None  # Callable[[str], Scorer]; on a step, not on the class
+    _scorer: ClassVar[Any] = None
 
     def __getstate__(self) -> dict[str, Any]:
         return vars(self) | {"_scorer": None}  # each process opens the model itself
@@ -66,7 +65,7 @@ class Predicted(Step):
           InputError: it cannot be opened, or gives something that is no number.
         """
         if self._scorer is None:
-            self._scorer = self._opened()
+            vars(self)["_scorer"] = self._opened()
         bits = np.asarray(self._scorer(texts), np.float64)
         if not np.isfinite(bits).all():
             text = texts[int(np.flatnonzero(~np.isfinite(bits))[0])]
@@ -88,23 +87,24 @@ class Perplexity(Predicted):
 
     Attributes:
       min_bits: below it a text is mostly repeated, or was in what the model learnt from.
-      max_bits: above it a text is hardly language, or in another one; infinite for no limit.
+      max_bits: above it a text is hardly language, or in another one; 0 for no limit.
     """
 
     min_bits: float = 0.0
-    max_bits: float = math.inf
+    max_bits: float = 0.0
 
     def check(self) -> None:
         super().check()
         self.within("min_bits", 0, math.inf)
-        if not self.min_bits < self.max_bits:
+        if self.max_bits and not self.min_bits < self.max_bits:
             raise self.refuse("max_bits", "it must be above min_bits")
-        if not self.min_bits and self.max_bits == math.inf:
+        if not self.min_bits and not self.max_bits:
             raise self.refuse("max_bits", "nothing would be dropped; set it, or min_bits")
 
     def apply(self, texts: Sequence[str]) -> list[Result]:
+        most = self.max_bits or math.inf
         return [
-            (text, _HIGH if bits > self.max_bits else _LOW if bits < self.min_bits else "")
+            (text, _HIGH if bits > most else _LOW if bits < self.min_bits else "")
             for text, bits in zip(texts, self.bits(texts), strict=True)
         ]
 
