@@ -1,6 +1,6 @@
 """Measures maxlite beside what people use today: python -m tools.benchmark VERB [--flags]
 
-  data      packed sequences that are read, beside those a train step consumes; tokenising
+  data      packed sequences that are read, beside what a train step consumes; tokenising, cleaning
   import    a model folder onto this machine's devices: time and peak memory, beside transformers
   freeze    a step with a part frozen, beside the full step and a hook that masks gradients
   qlora     adapters over weights in nf4, beside the same over weights as stored; with --text

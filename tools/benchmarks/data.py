@@ -3,7 +3,8 @@
 The reader is all that training has of it: `loader.batches` over a corpus that is tokenised already.
 The step is that of a model of 24M parameters, small enough that reading could hold it up. Both may
 use the same cores, and neither runs while the other is measured. Beside that, how fast text is
-tokenised by one process, by two, and so on to as many as there are cores.
+tokenised by one process, by two, and so on to as many as there are cores, and each step of a
+cleaning.
 
   python -m tools.benchmarks.data read TEXT TOKENIZER FOLDER LENGTH BATCH   one run, told as JSON
   python -m tools.benchmarks.data step ARCHITECTURE LENGTH BATCH            one run of that
@@ -31,6 +32,7 @@ from maxlite.data.sources import expand
 from maxlite.errors import InputError
 from maxlite.tokenizer import load_tokenizer
 from maxlite.tokenizer.workers import cores
+from tools.benchmarks import cleaning
 from tools.benchmarks.tokenize import largest
 
 LENGTH, BATCH = 512, 8
@@ -72,7 +74,7 @@ def measure(settings: Any) -> list[dict[str, Any]] | None:
     told: dict[str, list[dict[str, float]]] = {}
     with (
         tempfile.TemporaryDirectory() as here,
-        tqdm(total=settings.runs * (len(counts) + 2), desc="measuring") as bar,
+        tqdm(total=settings.runs * (len(counts) + 3), desc="measuring") as bar,
     ):
         text = (settings.text, settings.tokenizer, here)
         for _ in range(settings.runs):  # in turn, so that a slow minute hits all alike
@@ -83,6 +85,7 @@ def measure(settings: Any) -> list[dict[str, Any]] | None:
             ):
                 told.setdefault(name, []).append(_run(*arguments))
                 bar.update()
+        cleaned = cleaning.measure(settings.text, settings.runs, bar.update)
     step, peak = _middle(told["step"], "rate"), max(run["peak_mib"] for run in told["step"])
     read = _row(f"reading {BATCH} x {LENGTH}", told["read"], "sequences/s")
     read |= {"peer": step, "ratio": read["ours"] / step, "peer_peak_mib": peak}
@@ -91,7 +94,7 @@ def measure(settings: Any) -> list[dict[str, Any]] | None:
         said = f"tokenising, {n} process{'es' if n > 1 else ''}"
         rows.append(_row(said, told[f"tokenize {n}"], "MB/s"))
     _print(rows)
-    return rows
+    return rows + cleaned
 
 
 def _row(name: str, told: list[dict[str, float]], unit: str) -> dict[str, Any]:
