@@ -4,13 +4,23 @@ import random
 
 import corpus_examples as made
 import pytest
-from hypothesis import given, settings
+from corpuswide import run
+from hypothesis import given, note, settings
 from hypothesis import strategies as st
 
-from maxlite.corpus.boilerplate import Boilerplate
-from maxlite.corpus.markup import Markup
-from maxlite.corpus.masking import Mask
-from maxlite.corpus.repair import Repair
+from maxlite.corpus import (
+    Boilerplate,
+    Corpuswide,
+    ExactDuplicates,
+    Length,
+    Markup,
+    Mask,
+    NearDuplicates,
+    Repair,
+    Repetition,
+    Script,
+    Symbols,
+)
 
 pytest.importorskip("ftfy")
 
@@ -109,6 +119,31 @@ PLAIN = st.lists(LINE, min_size=1, max_size=6).flatmap(
 def test_plain_text_is_not_touched_at_all(text):
     for step in CHANGES:
         assert step.apply([text]) == [(text, "")]
+
+
+@pytest.mark.parametrize(
+    ("step", "most"),
+    [
+        (Length(), 0.0),
+        (Symbols(), 0.02),  # code, and lists of numbers
+        (Script(min_share=0.0, max_foreign=0.0, beside="Latin"), 0.0),
+        (Repetition(), 0.1),  # a snippet of code that stands there twice
+        (ExactDuplicates(), 0.0),
+        (NearDuplicates(), 0.01),
+    ],
+    ids=lambda value: getattr(value, "name", None),
+)
+@given(seed=st.integers(0, 10**6))
+@settings(max_examples=8, deadline=None)
+def test_how_much_plain_text_a_filter_drops(step, most, seed):
+    texts = list(dict.fromkeys(made.documents(400, seed)))
+    if isinstance(step, Corpuswide):
+        results = run(step, texts)
+    else:
+        results = step.apply(texts)
+    dropped = sum(bool(reason) for _, reason in results) / len(texts)
+    note(f"{step.name} drops {dropped:.2%} of plain text")
+    assert dropped <= most
 
 
 PIECES = st.sampled_from(
