@@ -160,7 +160,7 @@ def test_training_on_the_folder(tiny_text, tiny_folder, tmp_path):
     arguments = ["--config=configs/continue.py", f"--config.data.train={out}", "--dry_run"]
     arguments += ["--config.seq_len=32", f"--config.out={tmp_path}/run", "--config.steps=4"]
     outcome = call("maxlite.train", *arguments, f"--config.model={model}")
-    assert outcome.status == 0 and "en.tokens: 100.00% of tokens" in outcome.err
+    assert outcome.status == 0 and "  en: 100.00% of tokens" in outcome.err
     other = tiny_folder("other", tokenizer="model")
     sentence = call("maxlite.train", *arguments, f"--config.model={other}").sentence
     assert f"{out} was made with the tokenizer {model}/tokenizer.json" in sentence

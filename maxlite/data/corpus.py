@@ -204,8 +204,8 @@ def _training_side(listed: Listed, cache: TokenCache, file: OrderFile) -> tuple[
 def source_names(named: Sequence[config.Source]) -> list[str]:
     """A name for each source: its own, or one made from its glob.
 
-    A made name is the file's stem, or that of the last folder without glob characters, and gets a
-    number if it is taken.
+    A made name is the stem of the file or of the folder of tokens, or that of the last folder
+    without glob characters, and gets a number if it is taken.
 
     Raises:
       InputError: two sources are given one name, or a name that can't be part of a key.
@@ -232,7 +232,7 @@ def source_names(named: Sequence[config.Source]) -> list[str]:
 
 def _stem(pattern: str) -> str:
     for part in reversed(PurePath(pattern).parts):
-        ends = [suffix for suffix in sources.SUFFIXES if part.lower().endswith(suffix)]
+        ends = [end for end in (*sources.SUFFIXES, ".tokens") if part.lower().endswith(end)]
         plain = part[: len(part) - max(map(len, ends), default=0)]
         if glob.has_magic(part):
             plain = re.sub(r"\[[^]]*\]|[*?]", "", plain).strip("-_. ")

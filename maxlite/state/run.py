@@ -207,6 +207,10 @@ def check_free(path: Path) -> None:
 def check_same(run: RunFolder, config: Config, step: int) -> None:
     """Compares a config with the one the run began with.
 
+    What is trained on may be named otherwise: by the folder of its tokens, or because files have
+    moved. Whether it is the same only its order's fingerprint can tell, which is for the caller to
+    compare.
+
     Args:
       run: the run to go on with.
       config: the resolved config of now.
@@ -223,12 +227,22 @@ def check_same(run: RunFolder, config: Config, step: int) -> None:
             continue
         if key == "steps" and _steps_may_change(run, config, step):
             continue
+        if key in ("data.train", "data.order") and _elsewhere(old, new):
+            continue
         wrong.append(f"{key} was {old!r} and is now {new!r}")
     if wrong:
         raise InputError(
             f"the run in {run.path} began with another config: {'; '.join(wrong)}; give the old "
             "values, or another out"
         )
+
+
+def _elsewhere(old: Any, new: Any) -> bool:
+    """Whether orders, or sources, differ in nothing but where they are."""
+    if isinstance(old, str):
+        return bool(old) == bool(new)
+    before, now = ([source | {"glob": ""} for source in sources] for sources in (old, new))
+    return before == now
 
 
 def _with_defaults(config: Mapping[str, Any]) -> dict[str, Any]:

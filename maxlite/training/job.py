@@ -173,9 +173,10 @@ def prepare(config: Config) -> Job:
     )
     corpus.order.check_length(config.steps * config.batch_size)
     if run and run.description["order"] != corpus.order.fingerprint:
+        read = config.data.order or ", ".join(listed.source.glob for listed in corpus.file.sources)
         raise InputError(
-            f"the text of the run in {run.path} is not what it began with (another content, "
-            "held-out share or tokenizer); restore the files, or choose another out"
+            f"the text of the run in {run.path} is not what it began with: {read} has another "
+            "content, held-out share or tokenizer; restore the files, or choose another out"
         )
     return Job(
         config=config,

@@ -5,11 +5,12 @@ import os
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 
 import pytest
 
 from maxlite import config as config_lib
-from maxlite.config import Config, Data, Optimizer
+from maxlite.config import Config, Data, Optimizer, Source
 from maxlite.errors import InputError
 from maxlite.state import run as run_lib
 from maxlite.state.run import MAY_DIFFER, RunFolder, check_same, create
@@ -198,9 +199,27 @@ def test_every_difference_is_listed_with_both_values(tmp_path):
 
 def test_sources_are_compared(tmp_path):
     run = began(tmp_path, data=Data(train=("a.txt",)))
-    check_same(run, config_lib.resolve(Config(data=Data(train=("a.txt",)))), 0)
-    with pytest.raises(InputError, match=r"data\.train"):
-        check_same(run, config_lib.resolve(Config(data=Data(train=("b.txt",)))), 0)
+    for same in (("a.txt",), ("elsewhere/a.tokens",)):  # which its order's fingerprint decides
+        check_same(run, config_lib.resolve(Config(data=Data(train=same))), 0)
+    source = Source("a.txt")
+    for other in (
+        (source, source),
+        (replace(source, weight=2.0),),
+        (replace(source, epochs=1.0),),
+        (replace(source, name="b"),),
+        (replace(source, field="b"),),
+        (replace(source, later=((3, 2.0),)),),
+        (),
+    ):
+        with pytest.raises(InputError, match=r"data\.train was .* and is now "):
+            check_same(run, config_lib.resolve(Config(data=Data(train=other))), 0)
+
+
+def test_an_order_may_have_moved(tmp_path):
+    run = began(tmp_path, data=Data(order="a.order"))
+    check_same(run, config_lib.resolve(Config(data=Data(order="elsewhere/a.order"))), 0)
+    with pytest.raises(InputError, match=r"data\.order was 'a\.order' and is now ''"):
+        check_same(run, config_lib.resolve(Config(data=Data(train=("a.txt",)))), 0)
 
 
 # (schedule, warmup, steps before, steps now, at step, allowed)

@@ -11,12 +11,14 @@ import pytest
 from maxlite import config as config_lib
 from maxlite.config import Architecture, Config, Data, Optimizer, Source
 from maxlite.data import orders
+from maxlite.data.making import Making, make, stamps
 from maxlite.errors import InputError
 from maxlite.model.flops import flops_per_token
 from maxlite.state import imported
 from maxlite.state import run as run_lib
 from maxlite.state.run import RunFolder
 from maxlite.state.source import open_model
+from maxlite.tokenizer import load_tokenizer
 from maxlite.training import job as job_lib
 
 SIZES = {
@@ -188,8 +190,28 @@ def test_a_run_goes_on_with_its_own_config_and_text_only(stage, tmp_path, tiny_t
     with pytest.raises(InputError, match=r"optimizer\.learning_rate was 0\.0003 and is now 0\.5"):
         job_lib.prepare(stage(data__train=sources, optimizer=optimizer))
     text.write_text(text.read_text() + "one more document\n")
-    with pytest.raises(InputError, match="the text of the run"):
+    with pytest.raises(InputError, match=r"the text of the run .*text\.txt has another content"):
         job_lib.prepare(stage(data__train=sources))
+
+
+def test_a_run_goes_on_where_its_text_is_now(stage, tmp_path, tiny_text):
+    """With the tokens of what it began with, or with an order that has moved."""
+    text, folder = tiny_text / "en.txt", tmp_path / "en.tokens"
+    begun(stage(data__train=(Source(str(text)),)))
+    making = Making([text], stamps([text]), load_tokenizer(stage().model), tmp_path / "work")
+    assert make(making, folder)
+    job = job_lib.prepare(stage(data__train=(Source(str(folder)),)))
+    assert job.run is not None and job.corpus.order.sources[0].name == "en"
+    orders.write_order(tmp_path / "a", job.corpus.file)
+    del job
+    other = (Source(str(tiny_text / "xx.txt")),)
+    with pytest.raises(InputError, match=r"the text of the run .*xx\.txt has another content"):
+        job_lib.prepare(stage(data__train=other))
+    follows = stage(data=Data(order=str(tmp_path / "a")), out=str(tmp_path / "second"))
+    begun(follows)
+    shutil.move(tmp_path / "a", tmp_path / "b")
+    follows.data.order = str(tmp_path / "b")
+    assert job_lib.prepare(follows).run is not None
 
 
 def test_a_run_older_than_a_key_goes_on(stage):
