@@ -97,8 +97,8 @@ def test_keys_of_the_stage_and_repetition(select, tmp_path):
 
 
 def test_dry_run_writes_nothing(select, tmp_path):
-    outcome = select("--dry_run")
-    assert outcome.status == 0 and "60 new tokens" in outcome.err
+    outcome = select("--dry_run", "--source=xx")
+    assert outcome.status == 0 and "of xx for 60 new tokens" in outcome.err
     assert not list(tmp_path.iterdir())
 
 
@@ -110,18 +110,25 @@ def test_bad_input_is_refused(select, desk, tmp_path):
         assert not list(tmp_path.iterdir()) and snapshot(desk) == before
         return sentence
 
-    assert "'none' is none of xx, en" in refused("--source=xx,none")
-    assert "'xx' is named twice" in refused("--source=xx,xx")
-    assert "the stage has xx, en" in refused()
-    assert "share=0 must be above 0" in refused("--source=xx", "--share=0")
-    assert "share" in refused("--share=1.5")
-    assert "base_rows=460 leaves no new token" in refused("--source=xx", "--base_rows=460")
-    assert "'xy'" in refused("--config.xy=3")
-    assert "does not say which tokens are new" in refused(
+    def refused_at_once(*arguments):
+        sentence = refused(*arguments)
+        assert refused(*arguments, "--dry_run") == sentence
+        return sentence
+
+    assert "'none' is none of xx, en" in refused_at_once("--source=xx,none")
+    assert "'xx' is named twice" in refused_at_once("--source=xx,xx")
+    assert "the stage has xx, en" in refused_at_once()
+    assert "share=0 must be above 0" in refused_at_once("--source=xx", "--share=0")
+    assert "share" in refused_at_once("--share=1.5")
+    assert "base_rows=460 leaves no new token" in refused_at_once("--source=xx", "--base_rows=460")
+    assert "temperature=nan" in refused_at_once("--source=xx", "--temperature=nan")
+    assert "'xy'" in refused_at_once("--config.xy=3")
+    assert "does not say which tokens are new" in refused_at_once(
         "--config.model=", f"--config.data.tokenizer={desk}/new"
     )
     assert "no document of source 'en' is chosen" in refused("--source=en,xx", "--share=0.1")
     assert "--out" in call(TOOL, f"--config={desk}/stage.py").sentence
     (tmp_path / "my.order").mkdir()
     assert "exists" in select("--source=xx").sentence
-    assert "is no order" in select("--source=xx", "--overwrite").sentence
+    for more in ((), ("--dry_run",)):
+        assert "is no order" in select("--source=xx", "--overwrite", *more).sentence

@@ -78,6 +78,9 @@ def test_killed_and_started_again(large, tiny_tokenizer, tmp_path):
     assert 3 < len(whole) < 80 and not out.exists()
     sentence = call(TOOL, *arguments, f"--out={out}", "--txt=file").sentence
     assert "out.work holds work that was begun with another --txt" in sentence
+    other = [*arguments, f"--out={out}", "--txt=file", "--dry_run"]
+    assert call(TOOL, *other).sentence == sentence
+    assert "in 1 of 1 shards" in done(*other, "--overwrite").err  # none of what is there
     outcome = done(*arguments, f"--out={out}")
     assert f"{len(whole)} of " in outcome.err and f"shards are in {work} already" in outcome.err
     done(*arguments, f"--out={tmp_path}/fresh", "--workers=1")
@@ -139,6 +142,10 @@ def test_bad_input_is_one_sentence(tiny_text, tiny_tokenizer, tmp_path):
         ([tokenizer, f"--text={tmp_path}/*.txt", out], "no file matches"),
         ([tokenizer, f"--text={tiny_text}/en.jsonl", "--field=body", out], "no field 'body'"),
         (["--tokenizer=/nowhere", text, out], "no tokenizer at /nowhere"),
+        *(
+            ([tokenizer, text, out, f"--shard_mb={mb}"], f"--shard_mb={mb}")
+            for mb in ("nan", "inf", "1e-07")
+        ),
     ):
         assert words in call(TOOL, *arguments).sentence
     assert not list(tmp_path.iterdir())

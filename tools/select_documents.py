@@ -2,12 +2,17 @@
 
 Example: python -m tools.select_documents --config=stage2.py --share=0.5 --min_count=100 --out=ORDER
 
-The sources, the tokenizer and the held-out share are those of the stage. A document scores by the
-share of its tokens that are new (ids from base_rows on), the rare ones weighing more, and is drawn
-with a chance in proportion to its score to the power 1/temperature, once at most; documents without
-new tokens come last. With --min_count, documents come first that have a new token of which there
-are fewer yet. Train on it with --config.data.order=ORDER. --config.KEY=VALUE sets a key of the
-stage.
+The sources, the tokenizer and the held-out share are those of the stage. With --source=ko it
+chooses from that one alone: the others are read as they are, and all keep their weights, so that
+the documents chosen from ko have the share of the training that all of ko had.
+
+A document scores by the share of its tokens that are new (ids from base_rows on), the rare ones
+weighing more, and is drawn with a chance in proportion to its score to the power 1/temperature,
+once at most; documents without new tokens come last. With --min_count, documents come first that
+have a new token of which there are fewer yet.
+
+Train on it with --config.data.order=ORDER --config.data.train=, which leaves the sources to the
+order. --config.KEY=VALUE sets a key of the stage here, too.
 """
 
 from pathlib import Path
@@ -19,9 +24,9 @@ from absl import flags
 from maxlite.config import Config
 from maxlite.console import say
 from maxlite.corpus.candidates import Candidates
-from maxlite.corpus.selection import Selection, select
-from maxlite.data.corpus import load_corpus
-from maxlite.data.orders import write_order
+from maxlite.corpus.selection import Selection, check, select
+from maxlite.data.corpus import load_corpus, read_at_all
+from maxlite.data.orders import check_place, read_order, write_order
 from maxlite.errors import InputError
 from maxlite.flags import parse
 from maxlite.state.host import open_lazy
@@ -48,19 +53,21 @@ def main(config: Config) -> dict[str, Any] | None:
     cli.require("out")
     out = Path(FLAGS.out).expanduser()
     cli.check_out(out)
+    check_place(out, FLAGS.overwrite)
     tokenizer, base_rows = _vocabulary(config)
+    names = _sources(_known(config))
     settings = {
         key: FLAGS[key].value for key in ("share", "by", "temperature", "min_count", "seed")
     }
+    check(base_rows, tokenizer.rows, **settings)
     if FLAGS.dry_run:
         say(
-            f"would choose {FLAGS.share:.4g} of the {FLAGS.by} for {tokenizer.rows - base_rows:,} "
-            f"new tokens, and write {out}"
+            f"would choose {FLAGS.share:.4g} of the {FLAGS.by} of {', '.join(names)} for "
+            f"{tokenizer.rows - base_rows:,} new tokens, and write {out}"
         )
         return None
     corpus = load_corpus(config.data, tokenizer, config.seed, config.seq_len, config.batch_size)
     views = {s.name: view for s, view in zip(corpus.order.sources, corpus.views, strict=True)}
-    names = _sources(list(views))
     candidates = [
         Candidates(cache.tokens, cache.offsets, cache.hashes, views[name].index)
         for name in names
@@ -82,6 +89,13 @@ def main(config: Config) -> dict[str, Any] | None:
     _print(figures)
     say(f"wrote {out}")
     return figures
+
+
+def _known(config: Config) -> list[str]:
+    """The names of the stage's sources."""
+    if config.data.order:
+        return [listed.source.name for listed in read_order(config.data.order).sources]
+    return [source.name for source in read_at_all(config.data.train)]
 
 
 def _sources(known: list[str]) -> list[str]:

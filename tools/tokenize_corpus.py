@@ -11,6 +11,7 @@ with one file system, each runs it with --processes=N and its own --process, fro
 whichever comes last joins what all have made.
 """
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,8 @@ def main() -> dict[str, Any] | None:
     cli.require("tokenizer", "text", *([] if FLAGS.dry_run else ["out"]))
     if FLAGS.process >= FLAGS.processes:
         raise InputError(f"--process={FLAGS.process} must be below --processes={FLAGS.processes}")
+    if FLAGS.shard_mb and not 0.001 <= FLAGS.shard_mb < math.inf:
+        raise InputError(f"--shard_mb={FLAGS.shard_mb:g} must be a number of at least 0.001, or 0")
     out = _out()
     files = [*dict.fromkeys(f for g in FLAGS.text.split(",") if g for f in expand(Source(glob=g)))]
     making = Making(
@@ -66,7 +69,9 @@ def main() -> dict[str, Any] | None:
     if FLAGS.out:
         cli.check_out(out)
     if FLAGS.dry_run:
-        own = making.todo(FLAGS.process, FLAGS.processes)
+        begun = making.begun(FLAGS.overwrite)
+        share = slice(FLAGS.process, None, FLAGS.processes)
+        own = making.todo(FLAGS.process, FLAGS.processes) if begun else making.shards[share]
         size = human(sum(shard.size for shard in own), "B")
         say(f"would tokenise {size} in {len(own)} of {len(making.shards)} shards, into {out}")
         return None

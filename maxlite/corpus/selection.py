@@ -113,7 +113,9 @@ def select(
       InputError: a setting out of its range, an id that the tokenizer does not have, no new token
         anywhere, or no document that fits.
     """
-    _check(base_rows, rows, share, by, temperature, min_count)
+    check(
+        base_rows, rows, share=share, by=by, temperature=temperature, min_count=min_count, seed=seed
+    )
     lengths = np.concatenate([source.lengths for source in sources])
     hashes = np.concatenate([source.hashes[source.documents] for source in sources])
     with tqdm(
@@ -157,6 +159,31 @@ def select(
         for source, mine in zip(sources, np.split(chosen, borders), strict=True)
     ]
     return Selection(documents, counts, before, after, min_count)
+
+
+def check(
+    base_rows: int,
+    rows: int,
+    *,
+    share: float = 0.5,
+    by: str = "tokens",
+    temperature: float = 1.0,
+    min_count: int = 0,
+    seed: int = 0,
+) -> None:
+    """Refuses settings of `select` that are out of their range."""
+    if not 0 <= base_rows < rows:
+        raise InputError(
+            f"base_rows={base_rows} leaves no new token: the tokenizer's ids end at {rows - 1}"
+        )
+    if not 0 < share <= 1:
+        raise InputError(f"share={share:g} must be above 0 and at most 1")
+    if by not in ("tokens", "documents"):
+        raise InputError(f"by={by!r} must be 'tokens' or 'documents'")
+    if not temperature >= 0:
+        raise InputError(f"temperature={temperature:g} must be at least 0")
+    if min_count < 0:
+        raise InputError(f"min_count={min_count} must be at least 0")
 
 
 def drawn(scores: np.ndarray, hashes: np.ndarray, temperature: float, seed: int) -> np.ndarray:
@@ -243,20 +270,3 @@ def _needed(chunks: Iterator[Chunk], ranked: np.ndarray, new: int, min_count: in
     needed = np.zeros(total, bool)
     needed[pairs % total] = True
     return needed
-
-
-def _check(
-    base_rows: int, rows: int, share: float, by: str, temperature: float, min_count: int
-) -> None:
-    if not 0 <= base_rows < rows:
-        raise InputError(
-            f"base_rows={base_rows} leaves no new token: the tokenizer's ids end at {rows - 1}"
-        )
-    if not 0 < share <= 1:
-        raise InputError(f"share={share:g} must be above 0 and at most 1")
-    if by not in ("tokens", "documents"):
-        raise InputError(f"by={by!r} must be 'tokens' or 'documents'")
-    if not temperature >= 0:
-        raise InputError(f"temperature={temperature:g} must be at least 0")
-    if min_count < 0:
-        raise InputError(f"min_count={min_count} must be at least 0")

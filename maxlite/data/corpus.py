@@ -122,7 +122,7 @@ def load_corpus(
         train, held = [listed.source for listed in file.sources], file.held_out
         cut = replace(settings, txt=file.txt)
     else:
-        train, held, cut = _read_at_all(settings.train, progress), settings.held_out, settings
+        train, held, cut = read_at_all(settings.train, progress), settings.held_out, settings
     caches = [tokenize(source, tokenizer, cut, settings.cache, progress) for source in train]
     evals = {}
     for name, source in zip(source_names(settings.eval), settings.eval, strict=True):
@@ -176,8 +176,8 @@ def load_corpus(
     return Corpus(Order(known, file.seed, seq_len, batch_size), views, evals, file)
 
 
-def _read_at_all(train: Sequence[config.Source], progress: bool) -> list[config.Source]:
-    """The sources that have a weight at some step, under their names."""
+def read_at_all(train: Sequence[config.Source], progress: bool = False) -> list[config.Source]:
+    """The sources that have a weight at some step, under their names; says which have none."""
     named = [replace(s, name=n) for s, n in zip(train, source_names(train), strict=True)]
     for source in named:
         say(f"source {source.name} has weight 0: not read", progress and not is_read(source))

@@ -100,21 +100,27 @@ class Making:
         """A hash (hex) of the settings."""
         return hashlib.sha256(json.dumps([FORMAT, self.settings]).encode()).hexdigest()
 
-    def begin(self, anew: bool = False) -> None:
-        """Makes the folder, or goes on in it.
+    def begun(self, anew: bool = False) -> bool:
+        """Whether the folder holds a part of this very work.
 
         Args:
-          anew: remove what was begun with other settings.
+          anew: what was begun with other settings may be there, since it is to be removed.
 
         Raises:
           InputError: it holds something else, or what was begun with other settings.
         """
+        if not os.path.lexists(self.folder):
+            return False
+        other = self._other()
+        if other and not anew:
+            raise InputError(f"{self.folder} {other}, or begin anew with --overwrite")
+        return not other
+
+    def begin(self, anew: bool = False) -> None:
+        """Makes the folder, or goes on in it; see `begun`."""
+        if self.begun(anew):
+            return
         if os.path.lexists(self.folder):
-            other = self._other()
-            if not other:
-                return
-            if not anew:
-                raise InputError(f"{self.folder} {other}, or begin anew with --overwrite")
             shutil.rmtree(self.folder)
         self.folder.mkdir(parents=True)
         text = json.dumps({"kind": _KIND, "format": FORMAT, "settings": self.settings})

@@ -163,10 +163,15 @@ def _parsed(folder: Path, said: dict[str, Any]) -> OrderFile:
         content, name = entry.pop("content"), entry.pop("documents")
         documents = _documents(folder, name) if name else None
         listed.append(Listed(Source(**entry), content, documents))
-    if len({s.source.name for s in listed}) < len(listed):
+    names = {s.source.name for s in listed}
+    if len(names) < len(listed):
         raise ValueError("two of its sources have one name")
+    if any(not name or "/" in name for name in names):
+        raise ValueError("one of its sources has a name that is empty or has a '/' in it")
     made = ("format", "version", "fingerprint")
     order = OrderFile(tuple(listed), **{k: v for k, v in said.items() if k not in made})
+    if not isinstance(order.notes, dict):
+        raise ValueError("its notes are no JSON object")
     data = Data(tuple(s.source for s in listed), held_out=order.held_out, txt=order.txt)
     try:
         resolve(Config(data=data, seed=order.seed, seq_len=order.seq_len))
@@ -184,6 +189,12 @@ def _documents(folder: Path, name: str) -> np.ndarray:
     return np.asarray(array)  # slices of np.memmap itself are several times slower
 
 
+def check_place(path: Path, overwrite: bool = False) -> None:
+    """Refuses a path where `write_order` would not write."""
+    if path.exists() and not (overwrite and (path / FILE).is_file()):
+        raise InputError(f"{path} exists{' and is no order' if overwrite else ''}; choose another")
+
+
 def write_order(path: str | os.PathLike[str], order: OrderFile, overwrite: bool = False) -> None:
     """Writes an order's folder, whole or not at all.
 
@@ -196,8 +207,7 @@ def write_order(path: str | os.PathLike[str], order: OrderFile, overwrite: bool 
       InputError: something is there already, or nothing can be written there.
     """
     path = Path(path).expanduser()
-    if path.exists() and not (overwrite and (path / FILE).is_file()):
-        raise InputError(f"{path} exists{' and is no order' if overwrite else ''}; choose another")
+    check_place(path, overwrite)
     sources = []
     with outputs.new_folder(path, replace=True) as folder:
         for i, listed in enumerate(order.sources):
