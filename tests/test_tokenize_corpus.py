@@ -161,13 +161,20 @@ def test_bad_input_is_one_sentence(tiny_text, tiny_tokenizer, tmp_path):
     assert len(open_cache(tmp_path / "out")) == 400 and snapshot(tmp_path) != before
 
 
-def test_training_on_the_folder(tiny_text, tiny_folder, tmp_path):
+def test_training_and_evaluation_on_the_folder(tiny_text, tiny_folder, tmp_path):
     model, out = tiny_folder(), tmp_path / "en.tokens"
     done(f"--tokenizer={model}", f"--text={tiny_text}/en.txt", f"--out={out}", "--shard_mb=0.01")
     arguments = ["--config=configs/continue.py", f"--config.data.train={out}", "--dry_run"]
     arguments += ["--config.seq_len=32", f"--config.out={tmp_path}/run", "--config.steps=4"]
     outcome = call("maxlite.train", *arguments, f"--config.model={model}")
     assert outcome.status == 0 and "  en: 100.00% of tokens" in outcome.err
+    told = []
+    for place in (out, tiny_text / "en.txt"):
+        figures = tmp_path / f"{place.name}.json"
+        asked = [f"--model={model}", f"--text={place}", f"--json={figures}", "--documents=20"]
+        assert call("tools.evaluate", *asked).status == 0
+        told.append(json.loads(figures.read_text())["total"])
+    assert told[0] == told[1]
     other = tiny_folder("other", tokenizer="model")
     sentence = call("maxlite.train", *arguments, f"--config.model={other}").sentence
     assert f"{out} was made with the tokenizer {model}/tokenizer.json" in sentence

@@ -16,7 +16,12 @@ from tools import cli
 FLAGS = flags.FLAGS
 
 flags.DEFINE_string("model", "", "A Hugging Face folder, a run folder, or a hub id.")
-flags.DEFINE_string("text", "", "Files, as globs with commas between them.")
+flags.DEFINE_string(
+    "text",
+    "",
+    "Files, as globs with commas between them; also folders that tokenize_corpus made with the "
+    "model's tokenizer.",
+)
 flags.DEFINE_string("field", "text", "The text field of .jsonl and .parquet files.")
 flags.DEFINE_enum("txt", "line", ["line", "file"], "What a document of a .txt file is.")
 flags.DEFINE_integer("documents", 0, "At most so many documents of each file; 0 for all.", 0)
@@ -31,12 +36,14 @@ def main():
     from maxlite.config import Data, Source
     from maxlite.data.cache import tokenize
     from maxlite.data.sources import expand
+    from maxlite.data.tokens import names_cache
     from maxlite.data.view import View
     from maxlite.score import Scorer
     from maxlite.state.ready import ready_model
 
     globs = [g for g in FLAGS.text.split(",") if g]
-    paths = dict.fromkeys(str(p) for g in globs for p in expand(Source(glob=g)))
+    found = ([g] if names_cache(g) else expand(Source(glob=g)) for g in globs)
+    paths = dict.fromkeys(str(path) for several in found for path in several)
     ready = ready_model(FLAGS.model, dtype=FLAGS.dtype, weights=not FLAGS.dry_run)
     context = ready.architecture.max_position_embeddings
     window = FLAGS.seq_len or min(context, 2048)

@@ -20,8 +20,8 @@ from absl import flags
 from maxlite.config import Source
 from maxlite.console import bytes_bar, human, say
 from maxlite.data.making import Making, make, stamps
-from maxlite.data.sources import expand
-from maxlite.data.tokens import META, open_cache
+from maxlite.data.sources import META, expand
+from maxlite.data.tokens import open_cache
 from maxlite.data.url import is_url
 from maxlite.errors import InputError
 from maxlite.tokenizer import load_tokenizer

@@ -1,10 +1,11 @@
 """From the config's sources to tokens, sets for evaluation, and an order."""
 
+import contextlib
 import glob
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,8 @@ from maxlite.console import human, say
 from maxlite.data import packing, sources
 from maxlite.data.cache import TokenCache, tokenize
 from maxlite.data.order import Order, OrderSource
-from maxlite.data.orders import Listed, OrderFile, read_order
+from maxlite.data.orders import FILE, Listed, OrderFile, read_order
+from maxlite.data.url import is_url
 from maxlite.data.view import View, split
 from maxlite.errors import InputError
 from maxlite.mixture import is_read
@@ -123,7 +125,10 @@ def load_corpus(
         cut = replace(settings, txt=file.txt)
     else:
         train, held, cut = read_at_all(settings.train, progress), settings.held_out, settings
-    caches = [tokenize(source, tokenizer, cut, settings.cache, progress) for source in train]
+    caches = []
+    for source in train:
+        with _said_of_order(source, settings.order):
+            caches.append(tokenize(source, tokenizer, cut, settings.cache, progress))
     evals = {}
     for name, source in zip(source_names(settings.eval), settings.eval, strict=True):
         cache = tokenize(source, tokenizer, settings, settings.cache, progress)
@@ -174,6 +179,22 @@ def load_corpus(
             )
         )
     return Corpus(Order(known, file.seed, seq_len, batch_size), views, evals, file)
+
+
+@contextlib.contextmanager
+def _said_of_order(source: config.Source, order: str) -> Iterator[None]:
+    """Adds to what is wrong with a source that an order names it, if one does."""
+    try:
+        yield
+    except InputError as error:
+        if not order:
+            raise
+        place = Path(source.glob).expanduser()
+        here = "" if is_url(source.glob) or place.is_absolute() else f" from {Path.cwd()}"
+        raise InputError(
+            f"source {source.name!r} of the order in {order}: {error}; it was looked for{here} as "
+            f"{FILE} there says, where you may change its glob"
+        ) from None
 
 
 def read_at_all(train: Sequence[config.Source], progress: bool = False) -> list[config.Source]:

@@ -26,7 +26,8 @@ import numpy as np
 from maxlite.console import say
 from maxlite.data.parts import TextPart, text_parts
 from maxlite.data.shards import FIGURES, Shard, dtype_for, whole, write_shard
-from maxlite.data.tokens import COLUMNS, FORMAT, META
+from maxlite.data.sources import META
+from maxlite.data.tokens import COLUMNS, FORMAT
 from maxlite.data.url import File, Url
 from maxlite.errors import InputError
 from maxlite.tokenizer import Tokenizer

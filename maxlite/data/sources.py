@@ -31,6 +31,7 @@ _KINDS = {
     ".parquet": "parquet",
 }
 SUFFIXES = tuple(_KINDS)
+META = "meta.json"  # is in a folder of tokens (`maxlite.data.tokens`), which is no folder of text
 _BOM = b"\xef\xbb\xbf"
 
 
@@ -41,18 +42,24 @@ def expand(source: Source) -> list[File]:
       InputError: the glob matches no file, or a file of a kind that can't be read.
     """
     files: Sequence[File]
+    folders: Sequence[File]
     if is_url(source.glob):
-        files = sorted(set(expand_url(source.glob)))
-        folder = not files and Url(source.glob).is_dir()
+        files, place = sorted(set(expand_url(source.glob))), Url(source.glob)
+        folders = [place] if not files and place.is_dir() else []
     else:
         pattern = os.path.expanduser(source.glob)
         found = sorted({Path(name) for name in glob.glob(pattern, recursive=True)})
         if Path(pattern).exists():  # a name that holds glob characters itself
             found = [Path(pattern)]
         files = [path for path in found if path.is_file()]
-        folder = bool(found)
+        folders = [path for path in found if path.is_dir()]
     if not files:
-        hint = "; it names a folder, add /*.txt or the like" if folder else ""
+        hint = "; it names a folder, add /*.txt or the like" if folders else ""
+        if any((folder / META).is_file() for folder in folders):
+            hint = (
+                "; it names a folder of tokens: name the text, or, where tokens are taken too, one "
+                "such folder without * or ?"
+            )
         raise InputError(f"no file matches {source.glob!r}{hint}")
     for file in files:
         kind(file)

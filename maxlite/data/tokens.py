@@ -20,13 +20,12 @@ from pathlib import Path
 
 import numpy as np
 
-from maxlite.data.sources import SUFFIXES
+from maxlite.data.sources import META, SUFFIXES
 from maxlite.data.url import File, Url, place
 from maxlite.errors import InputError
 from maxlite.tokenizer import Tokenizer
 
 FORMAT = 2
-META = "meta.json"
 COLUMNS = ("offsets", "bytes", "chars", "hashes")
 _DTYPES = {name: np.dtype(name) for name in ("<u2", "<u4")}
 _AHEAD = 1 << 19  # ids: whoever reads on and on gets so many at a time

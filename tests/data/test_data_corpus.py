@@ -192,6 +192,24 @@ def test_what_is_held_out_stays_so_whoever_wrote_the_order(load, two, tmp_path):
         load((), order=str(tmp_path / "o"))
 
 
+def test_an_order_whose_text_is_not_there_says_what_to_do(load, tiny_text, tmp_path, monkeypatch):
+    """Relative globs begin where the program was started, as in a config."""
+    shutil.copy(tiny_text / "en.txt", tmp_path / "text.txt")
+    monkeypatch.chdir(tmp_path)
+    write_order(tmp_path / "o", load((Source("text.txt"),)).file)
+    assert load((), order="o").order.sources[0].name == "text"
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    with pytest.raises(InputError) as caught:
+        load((), order="../o")
+    sentence = str(caught.value)
+    assert "source 'text' of the order in ../o: no file matches 'text.txt'" in sentence
+    assert f"from {tmp_path}/elsewhere" in sentence and "change its glob" in sentence
+    file = tmp_path / "o" / "order.json"
+    file.write_text(file.read_text().replace('"text.txt"', f'"{tmp_path}/text.txt"'))
+    assert load((), order="../o").order.sources[0].name == "text"  # which is what it advises
+
+
 def test_an_order_is_for_one_text_tokenizer_and_length(load, tiny_text, tmp_path, tiny_tokenizer):
     text = tmp_path / "text.txt"
     shutil.copy(tiny_text / "en.txt", text)

@@ -38,13 +38,17 @@ def test_expand_sorts_and_recurses(tmp_path, monkeypatch):
     ("glob", "message"),
     [
         ("nothing*.txt", r"no file matches .*nothing\*\.txt"),
-        ("folder", "it names a folder"),
+        ("folder", "it names a folder, add /"),
+        ("ko.tokens", "it names a folder of tokens: name the text"),
+        ("*.tokens", r"one such folder without \* or \?"),
         ("*", r"notes\.json is of a kind that can't be read .*\.txt, \.txt\.gz, \.txt\.zst, "),
     ],
 )
 def test_expand_refuses(glob, message, tmp_path):
     write(tmp_path / "notes.json", "{}")
     (tmp_path / "folder").mkdir()
+    (tmp_path / "ko.tokens").mkdir()
+    write(tmp_path / "ko.tokens" / "meta.json", "{}")
     with pytest.raises(InputError, match=message):
         expand(Source(f"{tmp_path}/{glob}"))
 
