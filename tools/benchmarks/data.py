@@ -135,6 +135,7 @@ def _print(rows: list[dict[str, Any]]) -> None:
             f"{row['name']:<28}{row['ours']:>12.2f}{peer:>10}{ratio:>9} {row['unit']:<12}"
             f"{row['seconds']:>8.2f}{row['peak_mib']:>7.0f}"
         )
+    print("step: what a train step of the model consumes on the same machine, all of it trained")
 
 
 def read(text: str, tokenizer: str, folder: str, length: int, batch: int) -> dict[str, float]:
@@ -164,33 +165,20 @@ def step(architecture: str, length: int, batch: int) -> dict[str, float]:
 
     from maxlite.model import llama
     from maxlite.state.claims import claim
+    from maxlite.state.ready import default_dtype
     from maxlite.training import optim
-    from maxlite.training import step as step_lib
+    from maxlite.training.step import State, new_counters
+    from tools.benchmarks.stepping import compiled_step, random_batch
 
     arch = Architecture(**json.loads(architecture))
     claims, key = claim("everything", arch), jax.random.key(0)
     params = {n: llama.initialize(arch, n, s, key, np.float32) for n, s in claims.whole.items()}
     optimizer = optim.make_optimizer(Config(steps=10**6, optimizer=Optimizer()))
-    state = step_lib.State(params, optimizer.init(params), step_lib.new_counters())
-    ids = np.random.default_rng(0).integers(0, arch.vocab_size, (1, batch, length + 1), np.int32)
-    ones = np.ones((1, batch, length), np.int32)
-    rows = {
-        "tokens": ids[..., :-1],
-        "targets": ids[..., 1:],
-        "segments": ones,
-        "positions": np.cumsum(ones, -1, dtype=np.int32) - 1,
-        "weights": ones.astype(np.float32),
-    }
-    compiled = jax.jit(
-        step_lib.make_step(functools.partial(llama.bind, arch), optimizer), donate_argnums=0
-    )
-    times = []
-    for _ in range(1 + STEPS):
-        began = time.monotonic()
-        state, figures = compiled(state, {}, rows, np.zeros(1, np.int32))
-        jax.block_until_ready((state, figures))
-        times.append(time.monotonic() - began)
-    seconds = statistics.median(times[1:])
+    state = State(params, optimizer.init(params), new_counters())
+    bind = functools.partial(llama.bind, arch, dtype=default_dtype())
+    rows = random_batch((1, batch, length), range(arch.vocab_size))
+    run, _ = compiled_step(bind, optimizer, state, {}, rows, np.zeros(1, np.int32))
+    seconds = statistics.median(run() for _ in range(STEPS))
     return {"rate": batch / seconds, "seconds": seconds}
 
 
