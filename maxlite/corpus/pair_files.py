@@ -8,7 +8,6 @@ All but parquet may be compressed, as in pairs.tsv.gz.
 """
 
 import glob
-import json
 import os
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -148,17 +147,10 @@ def _column(where: Where, cells: Sequence[str], field: Field) -> int:
 
 
 def _jsonl(path: Path, fields: Sequence[Field], advance: Advance) -> Iterator[Record]:
-    for where, line in _lines(path, advance):
-        if not line or line.isspace():
-            continue
-        try:
-            record = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise InputError(f"{where()}: not a JSON object on one line ({error})") from None
-        if not isinstance(record, dict):
-            raise InputError(f"{where()}: expected a JSON object, found {type(record).__name__}")
-        _check_fields(where, "field", fields, list(record))
-        yield where, [record[field] for field in fields]
+    with sources.readable(path), sources.Lines(path, advance) as lines:
+        for record in sources.json_records(lines):
+            _check_fields(lines.where, "field", fields, list(record))
+            yield lines.where, [record[field] for field in fields]
 
 
 def _parquet(path: Path, fields: Sequence[Field], advance: Advance) -> Iterator[Record]:

@@ -231,6 +231,21 @@ def json_field(lines: Lines, field: str) -> Iterator[Any]:
     Raises:
       InputError: a line is no JSON object, or has no such field.
     """
+    for record in json_records(lines):
+        if field not in record:
+            keys = ", ".join(map(repr, list(record)[:8])) or "nothing"
+            raise InputError(
+                f"{lines.where()}: no field {field!r} (it has {keys}); set the source's field"
+            )
+        yield record[field]
+
+
+def json_records(lines: Lines) -> Iterator[dict[Any, Any]]:
+    """The JSON object on each line that is not blank.
+
+    Raises:
+      InputError: a line is no JSON object.
+    """
     for line in lines:
         if not line or line.isspace():
             continue
@@ -241,12 +256,7 @@ def json_field(lines: Lines, field: str) -> Iterator[Any]:
         if not isinstance(record, dict):
             kind_ = type(record).__name__
             raise InputError(f"{lines.where()}: expected a JSON object, found {kind_}")
-        if field not in record:
-            keys = ", ".join(map(repr, list(record)[:8])) or "nothing"
-            raise InputError(
-                f"{lines.where()}: no field {field!r} (it has {keys}); set the source's field"
-            )
-        yield record[field]
+        yield record
 
 
 def parquet_file(path: File) -> Any:

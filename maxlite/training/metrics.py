@@ -20,6 +20,7 @@ from typing import Any
 
 import jax
 
+from maxlite import outputs
 from maxlite.console import human, say
 from maxlite.errors import InputError
 from maxlite.training.board import Board
@@ -71,7 +72,8 @@ def cut_back(path: Path, step: int, write: bool = True) -> set[int]:
     kept: list[bytes] = []
     evaluated: set[int] = set()
     if path.is_file():
-        for line in path.read_bytes().split(b"\n"):  # a torn line may end within a character
+        before = path.read_bytes()
+        for line in before.split(b"\n"):  # a torn line may end within a character
             try:
                 entry = json.loads(line)
             except ValueError:
@@ -81,10 +83,10 @@ def cut_back(path: Path, step: int, write: bool = True) -> set[int]:
             kept.append(line)
             if "loss" not in entry:
                 evaluated.add(entry["step"])
-        if write:
-            temporary = path.with_suffix(".tmp")
-            temporary.write_bytes(b"".join(line + b"\n" for line in kept))
-            temporary.rename(path)
+        after = b"".join(line + b"\n" for line in kept)
+        if write and after != before:
+            with outputs.new_file(path) as temporary:
+                temporary.write_bytes(after)
     return evaluated
 
 
