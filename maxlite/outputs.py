@@ -21,13 +21,17 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @contextlib.contextmanager
-def new_file(path: Path) -> Iterator[Path]:
+def new_file(path: Path, end: str = ".tmp") -> Iterator[Path]:
     """A temporary name beside `path`; the file made there takes its place if the block succeeds.
+
+    Args:
+      path: the file to make.
+      end: of the temporary name. Processes that may make the same file at once need one each.
 
     Raises:
       OSError: the file cannot be written, or has not been made.
     """
-    temporary = path.with_name(f"{path.name}.tmp")
+    temporary = path.with_name(f"{path.name}{end}")
     try:
         yield temporary
         _sync(temporary)
@@ -66,7 +70,7 @@ def new_folder(out: str | os.PathLike[str], replace: bool = False) -> Iterator[P
         temporary.mkdir(parents=True)
         with _locked(temporary):
             yield temporary
-            _put_in_place(temporary, target, replace)
+            put_in_place(temporary, target, replace)
     except BaseException as error:
         shutil.rmtree(temporary, ignore_errors=True)
         with contextlib.suppress(OSError):
@@ -130,7 +134,20 @@ def _remove_leftovers(target: Path) -> None:
                     shutil.rmtree(folder, ignore_errors=True)
 
 
-def _put_in_place(temporary: Path, target: Path, replace: bool) -> None:
+def put_in_place(temporary: Path, target: Path, replace: bool = False) -> None:
+    """Brings a folder to the disk and gives it the name of another beside it.
+
+    What stops this between two steps leaves the old folder or the new one; a process that is killed
+    leaves the new one under its temporary name, and can be followed by another that calls this.
+
+    Args:
+      temporary: the folder as it is now.
+      target: its name; an empty folder there gives way.
+      replace: so does any other, and is removed.
+
+    Raises:
+      OSError: it cannot be done; `temporary` is still there.
+    """
     for file in [*temporary.rglob("*"), temporary]:
         _sync(file)
     _rename(temporary, target, replace)
@@ -147,15 +164,14 @@ def _sync(path: Path) -> None:
 
 
 def _rename(temporary: Path, target: Path, replace: bool) -> None:
-    if not replace or not target.exists():
-        os.rename(temporary, target)
-        return
     old = target.with_name(f"{temporary.name}-old")
     try:
-        os.rename(target, old)
+        if replace and target.exists():
+            shutil.rmtree(old, ignore_errors=True)
+            os.rename(target, old)
         os.rename(temporary, target)
     except BaseException:  # a signal may come between the two, too
-        if not target.exists():
+        if old.exists() and not target.exists():
             os.rename(old, target)
         raise
     finally:

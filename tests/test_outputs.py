@@ -192,3 +192,13 @@ def test_a_place_or_a_source_that_is_not_there_is_told(tmp_path):
     ):
         outputs.fill(folder, {"a": tmp_path / "nonesuch"})
     assert names(tmp_path) == ["file"]
+
+
+def test_a_replacement_that_was_killed_half_way_is_finished_by_the_next(tmp_path):
+    """What was there had been moved aside, and the new one had no name yet."""
+    for name in ("out.work", "out.work-old"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "file").write_text(name)
+    outputs.put_in_place(tmp_path / "out.work", tmp_path / "out", replace=True)
+    assert [p.name for p in tmp_path.iterdir()] == ["out"]
+    assert (tmp_path / "out" / "file").read_text() == "out.work"

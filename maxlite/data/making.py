@@ -9,12 +9,10 @@ columns, and the folder gets its name.
 
 import contextlib
 import fcntl
-import glob
 import hashlib
 import json
 import os
 import shutil
-import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from maxlite import outputs
 from maxlite.console import say
 from maxlite.data.parts import TextPart, text_parts
 from maxlite.data.shards import FIGURES, Shard, dtype_for, whole, write_shard
@@ -168,12 +167,7 @@ class Making:
         for file in self.folder.iterdir():
             if file.name.startswith(("work.", "documents-", "done-")) or ".tmp-" in file.name:
                 file.unlink()
-        before = out.with_name(f"{out.name}.old-{uuid.uuid4().hex}")
-        with contextlib.suppress(FileNotFoundError):
-            out.rename(before)
-        self.folder.rename(out)
-        for old in out.parent.glob(f"{glob.escape(out.name)}.old-*"):  # also of an interruption
-            shutil.rmtree(old, ignore_errors=True)
+        outputs.put_in_place(self.folder, out, replace=True)
         return True
 
     def _join(self, figures: list[dict[str, int]]) -> None:

@@ -10,7 +10,6 @@ A shard that is written has three files in the folder of what is under way:
 import contextlib
 import hashlib
 import json
-import os
 import uuid
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -21,6 +20,7 @@ from typing import BinaryIO, TypeVar
 
 import numpy as np
 
+from maxlite import outputs
 from maxlite.data.parts import TextPart
 from maxlite.data.tokens import shard_name
 from maxlite.tokenizer import Tokenizer
@@ -118,15 +118,9 @@ def dtype_for(tokenizer: Tokenizer) -> str:
 @contextlib.contextmanager
 def whole(path: Path) -> Iterator[BinaryIO]:
     """A file that has its name only once all of it is on the disk."""
-    temporary = path.with_name(f"{path.name}.tmp-{uuid.uuid4().hex}")
-    try:
-        with temporary.open("wb", 1 << 20) as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.rename(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    own = f".tmp-{uuid.uuid4().hex}"  # where locks don't reach, two may write the same shard
+    with outputs.new_file(path, own) as temporary, temporary.open("wb", 1 << 20) as file:
+        yield file
 
 
 def _ahead(function: Callable[[T], U], items: Iterable[T]) -> Iterator[U]:

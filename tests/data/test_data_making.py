@@ -154,20 +154,20 @@ def test_joining_can_be_interrupted_anywhere(moment, files, tokenizer, tmp_path,
     started = making(files, tokenizer, tmp_path / "w", shard_bytes=30000)
     started.begin()
     started.write(started.shards)
-    real = getattr(type(tmp_path), moment)
+    real = getattr(os, moment)
     stop = 0
     while not (tmp_path / "out").exists():
         stop += 1
         calls = []
 
-        def strike(self, *args, calls=calls, stop=stop, **settings):
+        def strike(*args, calls=calls, stop=stop, **settings):
             calls.append(1)
             if len(calls) == stop:
                 raise KeyboardInterrupt
-            return real(self, *args, **settings)
+            return real(*args, **settings)
 
         with monkeypatch.context() as patch:
-            patch.setattr(type(tmp_path), moment, strike)
+            patch.setattr(os, moment, strike)
             try:
                 make(making(files, tokenizer, tmp_path / "w", shard_bytes=30000), tmp_path / "out")
             except KeyboardInterrupt:
@@ -204,7 +204,7 @@ def test_what_is_there_is_replaced_when_the_new_is_complete(files, tokenizer, tm
     out = tmp_path / "out"
     make(making(files[:1], tokenizer, tmp_path / "w"), out)
     before = snapshot(out)
-    (tmp_path / "out.old-abc").mkdir()  # as an interruption leaves it
+    (tmp_path / "w-old").mkdir()  # as an interruption leaves it
     assert not make(making(files, tokenizer, tmp_path / "w"), out, 0, 2, anew=True)
     assert snapshot(out) == before
     assert make(making(files, tokenizer, tmp_path / "w"), out, 1, 2, anew=True)
