@@ -96,6 +96,8 @@ def parse_as(argv: Sequence[str], cls: type[T], resolve: Callable[[Any], T]) -> 
       InputError: no or a broken config file, an unknown key, or a value that does not fit.
     """
     resolved, rest, _ = _parsed(argv, cls, resolve)
+    # No other process can import the file under this name: what it defines must go there whole.
+    sys.modules.pop("config_config", None)
     return resolved, rest
 
 

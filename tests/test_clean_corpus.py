@@ -117,6 +117,57 @@ def test_a_killed_cleaning_goes_on_to_the_same_end(tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["killed", "raw.txt", "whole"]
 
 
+OWN = """
+from dataclasses import dataclass
+
+from datatrove.pipeline.filters import LambdaFilter
+
+from maxlite.corpus import Cleaning, Filter, NearDuplicates
+
+WORD = "부산"
+
+@dataclass
+class Without(Filter):
+    word: str = WORD
+
+    def reason(self, text):
+        return f"has {{self.word}}" if self.word in text and {test} else ""
+
+def get_config():
+    steps = (Without(), NearDuplicates(), LambdaFilter(lambda document: WORD not in document.text))
+    return Cleaning(steps=steps, shard_mb=1)
+"""
+
+
+def test_steps_of_ones_own_are_written_in_the_config(tmp_path):
+    lines = [f"{sentence(i)} {sentence(i * 31 % 90_000)}" for i in range(9_000)]
+    (tmp_path / "raw.txt").write_text("\n".join(lines), "utf-8")
+    (tmp_path / "own.py").write_text(OWN.format(test="True"))
+    common = (f"--config={tmp_path}/own.py", f"--config.text={tmp_path}/raw.txt")
+    for workers in (1, 2):
+        out = (f"--config.out={tmp_path}/{workers}", f"--config.workers={workers}")
+        outcome = call("tools.clean_corpus", *common, *out)
+        assert outcome.status == 0 and "  has 부산" in outcome.out, outcome.err
+    expected = {line for line in lines if "부산" not in line}
+    assert cleaned(tmp_path / "1") == cleaned(tmp_path / "2") <= expected
+    assert len(cleaned(tmp_path / "1")) > 0.9 * len(expected)
+
+
+def test_begun_work_is_not_gone_on_with_by_other_code(raw, tmp_path):
+    where = (f"--config={tmp_path}/own.py", f"--config.text={raw}", f"--config.out={tmp_path}/o")
+
+    def ran(test, *more):
+        own = OWN.format(test=test).replace(
+            "(Without(), NearDup", "(NearDuplicates(), Without(), NearDup"
+        )
+        (tmp_path / "own.py").write_text(own)
+        return call("tools.clean_corpus", *where, "--config.workers=1", *more)
+
+    assert "fails at document raw.txt:0:1: ZeroDivisionError" in ran("1 / 0").sentence
+    assert "begun with other settings, code or files (steps); go back" in ran("True").sentence
+    assert ran("True", "--overwrite").status == 0
+
+
 def test_parallel_text_becomes_paragraphs(tmp_path):
     pairs = [f"Sentence number {i} of the book.\t책의 {i}번째 문장입니다." for i in range(40)]
     (tmp_path / "pairs.tsv").write_text("\n".join(pairs) + "\n", "utf-8")

@@ -5,19 +5,25 @@ executor keeps the counts of each task that is done, so a pass can be stopped an
 """
 
 import json
+import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from copy import copy, deepcopy
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from datatrove.data import Document
 from datatrove.pipeline.base import PipelineStep
 from datatrove.pipeline.writers.jsonl import JsonlWriter
+from datatrove.utils.stats import Stats
 
 from maxlite.corpus import arrays
+from maxlite.corpus.blame import blaming
+from maxlite.corpus.cleaning import stamp
+from maxlite.corpus.described import named
 from maxlite.corpus.step import Corpuswide, Result, Step
 from maxlite.data import sources
-from maxlite.data.url import File, Url
 from maxlite.errors import InputError
 from maxlite.tokenizer.batching import batches
 from maxlite.tokenizer.counting import Part
@@ -50,31 +56,48 @@ class Block(PipelineStep):
             self.stat_update(label, value=value, unit="batch")
 
 
-class Read(Block):
-    """Reads the parts of a corpus, one a task."""
+def for_task(block: PipelineStep) -> PipelineStep:
+    """A block with counts of its own, which shares all else with those of other tasks."""
+    other = copy(block)
+    other.stats = Stats(str(block))
+    return other
 
-    def __init__(self, parts: Sequence[Part], stamps: Sequence[str]):
+
+class Read(Block):
+    """Reads the corpus, a shard a task.
+
+    Args:
+      shards: the parts of each.
+      stamps: of each part, in the same order (`cleaning.stamp`).
+    """
+
+    def __init__(self, shards: Sequence[Sequence[Part]], stamps: Sequence[Sequence[str]]):
         super().__init__("read")
-        self.parts, self.stamps = parts, stamps
+        self.shards, self.stamps = shards, stamps
+        names = [part.name for parts in shards for part in parts]  # addresses, too
+        common = os.path.commonprefix([min(names), max(names)])  # noqa: RUF071
+        self._folder = common.rfind("/") + 1
 
     def run(self, data: Any, rank: int = 0, world_size: int = 1) -> Iterator[Document]:
-        part, invalid = self.parts[rank], 0
-        if stamp(part) != self.stamps[rank]:
-            raise InputError(f"{part.name} has changed since the cleaning began; begin it anew")
+        for batch in _batches(self._documents(rank)):
+            self.count("documents_out", len(batch))
+            self.count("bytes_out", _size([d.text for d in batch]))
+            yield from batch
+
+    def _documents(self, rank: int) -> Iterator[Document]:
+        invalid = 0
 
         def skipped(number: int) -> None:
             nonlocal invalid
             invalid += number
 
-        start = getattr(part, "start", 0)
-        with exactly(part.size, advance) as moved:
-            for batch in _batches(
-                Document(text, f"{Path(part.name).name}:{start}:{i}")
-                for i, text in enumerate(part.read(moved, skipped))
-            ):
-                self.count("documents_out", len(batch))
-                self.count("bytes_out", _size([d.text for d in batch]))
-                yield from batch
+        for part, before in zip(self.shards[rank], self.stamps[rank], strict=True):
+            if stamp(part) != before:
+                raise InputError(f"{part.name} has changed since the cleaning began; begin it anew")
+            where = f"{part.name[self._folder :]}:{getattr(part, 'start', 0)}"
+            with exactly(part.size, advance) as moved:
+                for i, text in enumerate(part.read(moved, skipped)):
+                    yield Document(text, f"{where}:{i}")
         self.count("documents_in", invalid)
         self.count("dropped/not UTF-8", invalid)
 
@@ -97,32 +120,39 @@ class ReadShard(Block):
 
 
 class Apply(Block):
-    """Takes a step with each document, and keeps what it drops aside if asked to."""
+    """Takes a step with each document, and keeps what it drops aside in a folder if asked to."""
 
     def __init__(self, step: Step | Corpuswide, dropped: Path | None = None):
         super().__init__(step.name)
-        self.step = step
-        self.aside = Write(dropped) if dropped else None
+        self.step, self.dropped = step, dropped
 
     def results(self, texts: Sequence[str], start: int, rank: int) -> list[Result]:
         """What becomes of the documents from number `start` on of the shard."""
         return self.step.apply(texts)
 
+    def _alone(self, start: int, rank: int, i: int, text: str) -> list[Result]:
+        return self.results([text], start + i, rank)
+
     def run(self, data: Any, rank: int = 0, world_size: int = 1) -> Iterator[Document]:
-        self.step.open()
+        self.step.opened()
+        aside = Write(self.dropped) if self.dropped else None
         start = 0
         for batch in _batches(data):
-            texts = [document.text for document in batch]
             began = time.perf_counter()
-            results = self.results(texts, start, rank)
+            with blaming(self.name, batch, partial(self._alone, start, rank)):
+                results = self.results([document.text for document in batch], start, rank)
             self.count("seconds", time.perf_counter() - began)
             start += len(batch)
-            yield from self._kept(batch, results, rank)
-        if self.aside:
-            self.aside.close()
+            yield from self._kept(batch, results, aside, rank)
+        if aside:
+            aside.close()
 
     def _kept(
-        self, batch: Sequence[Document], results: Sequence[Result], rank: int
+        self,
+        batch: Sequence[Document],
+        results: Sequence[Result],
+        aside: "Write | None",
+        rank: int,
     ) -> Iterator[Document]:
         kept: list[Document] = []
         before = [document.text for document in batch]
@@ -131,9 +161,9 @@ class Apply(Block):
             if reason:
                 self.count(f"dropped/{reason}", 1)
                 self.count(f"dropped_bytes/{reason}", _size([document.text]))
-                if self.aside:
+                if aside:
                     document.metadata["reason"] = reason
-                    self.aside.write(document, rank)
+                    aside.write(document, rank)
                 continue
             changed += text != document.text
             document.text = text
@@ -162,17 +192,19 @@ class Foreign(Block):
     """Takes one of datatrove's own blocks, and counts around it."""
 
     def __init__(self, block: PipelineStep):
-        super().__init__(str(block.name or type(block).__name__))
+        super().__init__(named(block))
         self.block = block
 
     def run(self, data: Any, rank: int = 0, world_size: int = 1) -> Iterator[Document]:
         waited = 0.0
+        last: list[Document] = []
 
         def entering() -> Iterator[Document]:
             nonlocal waited
             began = time.perf_counter()
             for document in data:
                 waited += time.perf_counter() - began
+                last[:] = [document]
                 self.count("documents_in", 1)
                 self.count("bytes_in", _size([document.text]))
                 yield document
@@ -180,12 +212,13 @@ class Foreign(Block):
 
         began = time.perf_counter()
         spent = 0.0
-        for document in self.block.run(entering(), rank, world_size):
-            spent += time.perf_counter() - began
-            self.count("documents_out", 1)
-            self.count("bytes_out", _size([document.text]))
-            yield document
-            began = time.perf_counter()
+        with blaming(self.name, last, lambda i, text: None):
+            for document in deepcopy(self.block).run(entering(), rank, world_size):
+                spent += time.perf_counter() - began
+                self.count("documents_out", 1)
+                self.count("bytes_out", _size([document.text]))
+                yield document
+                began = time.perf_counter()
         self.count("seconds", spent - waited)
 
 
@@ -197,11 +230,12 @@ class Sign(Block):
         self.step, self.folder = step, folder
 
     def run(self, data: Any, rank: int = 0, world_size: int = 1) -> Iterator[Document]:
-        self.step.open()
+        self.step.opened()
         with arrays.Appended(self.folder, rank, like=self.step.sign([""])) as out:
             for batch in _batches(data):
                 began = time.perf_counter()
-                out.append(self.step.sign([document.text for document in batch]))
+                with blaming(self.name, batch, lambda i, text: self.step.sign([text])):
+                    out.append(self.step.sign([document.text for document in batch]))
                 self.count("seconds", time.perf_counter() - began)
                 yield from batch
 
@@ -242,22 +276,17 @@ class Resolve(Block):
 
 
 class Write(JsonlWriter):
-    """Writes documents as {"text", "id"} and, of one that is dropped, its "reason"."""
+    """Writes documents as {"text", "id"} and, of one that is dropped, its "reason".
+
+    What datatrove's blocks note of a document is for those that come after them in the same pass.
+    """
 
     def __init__(self, folder: Path):
         super().__init__(str(folder), "${rank}.jsonl", compression="zstd")
 
     def _default_adapter(self, document: Document) -> dict[str, Any]:
-        return {"text": document.text, "id": document.id, **document.metadata}
-
-
-def stamp(part: Part) -> str:
-    """What tells whether a part's file is still the same."""
-    path: File = getattr(part, "path", None) or Path(part.name)
-    if isinstance(path, Url):
-        return path.stamp()
-    about = path.stat()
-    return f"{about.st_size} bytes, {about.st_mtime_ns} ns"
+        said = {"text": document.text, "id": document.id}
+        return said | {k: v for k, v in document.metadata.items() if k == "reason"}
 
 
 def _size(texts: Sequence[str]) -> int:

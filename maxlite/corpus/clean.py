@@ -18,12 +18,11 @@ from tqdm import tqdm
 from maxlite import outputs
 from maxlite.console import say
 from maxlite.corpus import cleaning, executors
-from maxlite.corpus.blocks import stamp
-from maxlite.corpus.cleaning import Cleaning
+from maxlite.corpus.cleaning import Cleaning, files, stamp
+from maxlite.corpus.described import named, own_code, plain, settings
 from maxlite.corpus.funnel import funnel
-from maxlite.corpus.passes import Pass, named, passes
+from maxlite.corpus.passes import Pass, passes
 from maxlite.corpus.perplexity import Predicted, Scorer
-from maxlite.corpus.step import Step
 from maxlite.errors import InputError
 from maxlite.tokenizer.counting import Part
 
@@ -57,33 +56,40 @@ def clean(
       InputError: the input or the config is wrong, or a process was killed; what is done is kept.
     """
     out = Path(config.out).expanduser().absolute()  # for tasks on other machines
-    if out.exists() and not overwrite:
-        raise InputError(f"{out} exists; choose another --config.out, or give --overwrite")
+    _refuse(out, overwrite)
     if not out.parent.is_dir():
         raise InputError(f"--config.out={config.out} lies in a folder that does not exist")
     work = out.with_name(f"{out.name}.work")
     for step in config.steps:
         if isinstance(step, Predicted):
             vars(step)["load_scorer"] = load_scorer
-    parts = cleaning.parts(config)
-    stamps = [stamp(part) for part in parts]
-    several = passes(config, parts, stamps, work)
-    say(_summary(config, parts, several))
+    shards = cleaning.shards(config)
+    stamps = [list(map(stamp, parts)) for parts in shards]
+    several = passes(config, shards, stamps, work)
+    say(_summary(config, shards, several))
     if dry_run:
         say("dry run: nothing was written")
         return None
     with _locked(work):
-        _begin(work, _plan(config, parts, stamps), overwrite)
+        _refuse(out, overwrite)  # another cleaning may have ended meanwhile
+        _begin(work, _plan(config, shards, stamps), overwrite)
         if config.executor == "slurm":
             _submit(config, several, work, out, command)
             return None
         try:
             _run(config, several, work)
-        except BaseException as error:
-            if not isinstance(error, Exception):  # but Ctrl-C, or a signal
+        except BaseException:
+            if any(work.glob("passes/*/completions/*")):
                 say(f"what is done is kept in {work}; start again to go on")
+            else:
+                shutil.rmtree(work)
             raise
         return _finish(config, several, work, out, page)
+
+
+def _refuse(out: Path, overwrite: bool) -> None:
+    if out.exists() and not overwrite:
+        raise InputError(f"{out} exists; choose another --config.out, or give --overwrite")
 
 
 def _logs(work: Path, i: int) -> Path:
@@ -126,11 +132,16 @@ def _finish(
     rows = funnel(config, several, [_logs(work, i) for i in range(len(several))])
     plan = json.loads((work / "plan.json").read_text())
     figures = {"steps": rows, "files": plan["files"], "out": str(out), "format": FORMAT}
+    figures = json.loads(json.dumps(figures, default=plain))
+    if not rows[0]["documents_in"]:
+        shutil.rmtree(work)
+        raise cleaning.no_text(config)
     if not rows[-1]["documents_out"]:
         worst = max(rows, key=lambda row: row["documents_in"] - row["documents_out"])
+        dropped = worst["documents_in"] - worst["documents_out"]
         raise InputError(
-            f"no document is left: the step '{worst['name']}' dropped {worst['documents_in']:,} of "
-            f"them; loosen its settings (begun work is kept in {work})"
+            f"no document is left: the step '{worst['name']}' dropped {dropped:,} of them; loosen "
+            f"its settings (begun work is kept in {work})"
         )
     with outputs.new_folder(out, replace=True) as folder:
         _link(work / "out", folder)
@@ -163,19 +174,26 @@ def _submit(
     say(f"submitted; {out} is there once job {job} is done, and logs are in {work}/passes")
 
 
-def _plan(config: Cleaning, parts: Sequence[Part], stamps: Sequence[str]) -> dict[str, Any]:
+def _plan(
+    config: Cleaning, shards: Sequence[Sequence[Part]], stamps: Sequence[Sequence[str]]
+) -> dict[str, Any]:
     """All that the result depends on: what must be the same to go on with begun work."""
+    plan = {
+        "format": FORMAT,
+        "read": [type(config.read).__name__, vars(config.read)],
+        "steps": [[named(step), settings(step), own_code(step)] for step in config.steps],
+        "shards": [
+            [[part.name, getattr(part, "start", 0), said] for part, said in zip(*each, strict=True)]
+            for each in zip(shards, stamps, strict=True)
+        ],
+        "files": _files(shards),
+        "keep_dropped": config.keep_dropped,
+    }
+    return json.loads(json.dumps(plan, default=plain))
 
-    def said(step: Any) -> list[Any]:
-        return [named(step), step.settings() if isinstance(step, Step) else repr(vars(step))]
 
-    steps = [said(step) for step in config.steps]
-    read = [type(config.read).__name__, vars(config.read)]
-    ranges = [[p.name, getattr(p, "start", 0), s] for p, s in zip(parts, stamps, strict=True)]
-    files = list(dict.fromkeys(part.name for part in parts))
-    plan = {"format": FORMAT, "read": read, "steps": steps, "parts": ranges, "files": files}
-    plan["keep_dropped"] = config.keep_dropped
-    return json.loads(json.dumps(plan, default=repr))
+def _files(shards: Sequence[Sequence[Part]]) -> list[str]:
+    return list(dict.fromkeys(str(f) for parts in shards for part in parts for f in files(part)))
 
 
 def _begin(work: Path, plan: dict[str, Any], overwrite: bool) -> None:
@@ -189,8 +207,8 @@ def _begin(work: Path, plan: dict[str, Any], overwrite: bool) -> None:
         if not overwrite:
             differ = ", ".join(key for key in plan if before.get(key) != plan[key])
             raise InputError(
-                f"{work} holds a cleaning begun with other settings or files ({differ}); go back "
-                "to them, choose another --config.out, or give --overwrite to begin anew"
+                f"{work} holds a cleaning begun with other settings, code or files ({differ}); go "
+                "back to them, choose another --config.out, or give --overwrite to begin anew"
             )
     for child in work.iterdir():
         if child.name != "lock":
@@ -209,11 +227,10 @@ def _locked(work: Path) -> Iterator[None]:
         yield
 
 
-def _summary(config: Cleaning, parts: Sequence[Part], several: Sequence[Pass]) -> str:
-    size = sum(part.size for part in parts)
-    files = len({part.name for part in parts})
+def _summary(config: Cleaning, shards: Sequence[Sequence[Part]], several: Sequence[Pass]) -> str:
+    size = sum(part.size for parts in shards for part in parts)
     steps = ", ".join(named(step).replace("-", " ") for step in config.steps) or "nothing"
     return (
-        f"{files} files, {size / 1e6:,.1f} MB, in {len(parts)} shards; {len(several)} passes\n"
-        f"steps: {steps}"
+        f"{len(_files(shards))} files, {size / 1e6:,.1f} MB, in {len(shards)} shards; "
+        f"{len(several)} passes\nsteps: {steps}"
     )

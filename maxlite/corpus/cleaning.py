@@ -8,6 +8,8 @@ import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from pathlib import Path
 from typing import Any, Protocol
 
 from maxlite import config as config_lib
@@ -15,7 +17,7 @@ from maxlite.config import Source
 from maxlite.corpus.step import Step
 from maxlite.data.parts import TextPart, text_parts
 from maxlite.data.sources import expand
-from maxlite.data.url import is_url
+from maxlite.data.url import File, Url, is_url
 from maxlite.errors import InputError
 from maxlite.tokenizer.counting import Part
 
@@ -112,23 +114,79 @@ def resolve(config: Any) -> Cleaning:
     return config
 
 
-def parts(config: Cleaning) -> Sequence[Part]:
-    """The corpus in parts, which become its shards; they depend on nothing but files and config.
+def shards(config: Cleaning) -> list[list[Part]]:
+    """The corpus in shards of some parts each; they depend on nothing but files and config.
+
+    Small files share a shard, so that a hundred thousand of them are not as many tasks.
 
     Raises:
-      InputError: no file, or one that can't be read.
+      InputError: no file, one that can't be read, or one that the cleaning would write itself.
     """
     size = config.shard_mb << 20
     if not size:
         total = sum(part.size for part in _parts(config, 1 << 62))
         size = min(max(total // _SHARDS, _SMALLEST), _LARGEST)
-    return _parts(config, size)
+    found: list[list[Part]] = []
+    room = 0
+    for part in _parts(config, size):
+        if not found or part.size > room:
+            found.append([])
+            room = size
+        found[-1].append(part)
+        room -= part.size
+    if not found:
+        raise no_text(config)
+    return found
+
+
+def no_text(config: Cleaning) -> InputError:
+    """The error that says that there is nothing to clean."""
+    return InputError(f"there is no text in the files that --config.text={config.text} names")
+
+
+def files(part: Part) -> tuple[File, ...]:
+    """What a part is read from."""
+    return getattr(part, "files", None) or (getattr(part, "path", None) or Path(part.name),)
+
+
+def stamp(part: Part) -> str:
+    """What tells whether a part's files are still the same."""
+    return ", ".join(map(_stamp, files(part)))
+
+
+def _stamp(file: File) -> str:
+    if isinstance(file, Url):
+        return file.stamp()
+    about = file.stat()
+    return f"{about.st_size} bytes, {about.st_mtime_ns} ns"
 
 
 def _parts(config: Cleaning, size: int) -> list[Part]:
     globs = [_anywhere(name) for name in re.split(r",(?![^{]*\})", config.text) if name]
+    out = _anywhere(config.out)
+    for pattern in globs:
+        _refuse_own(pattern, out)
     found = [part for name in globs for part in config.read.parts(name, size)]
-    return list({(part.name, getattr(part, "start", 0)): part for part in found}.values())
+    return list({(files(part), getattr(part, "start", 0)): part for part in found}.values())
+
+
+def _refuse_own(pattern: str, out: str) -> None:
+    """Refuses a glob that would find what is written, when the cleaning goes on or is run again."""
+    for folder in (out, f"{out}.work/out", f"{out}/dropped/step", f"{out}.work/dropped/step"):
+        if _finds(pattern.split("/"), f"{folder}/00000.jsonl.zst".split("/")):
+            raise InputError(
+                f"{pattern!r} would find what is written to {out}, too; choose a --config.out "
+                "elsewhere, or a glob that leaves it out"
+            )
+
+
+def _finds(pattern: Sequence[str], path: Sequence[str]) -> bool:
+    """Whether a glob, by its parts, finds a path; as pathlib can tell from Python 3.13 on."""
+    if not pattern or not path:
+        return not path and set(pattern) <= {"**"}
+    if pattern[0] == "**":
+        return _finds(pattern[1:], path) or _finds(pattern, path[1:])
+    return fnmatchcase(path[0], pattern[0]) and _finds(pattern[1:], path[1:])
 
 
 def _anywhere(pattern: str) -> str:

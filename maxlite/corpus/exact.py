@@ -126,8 +126,11 @@ class RepeatedLines(Corpuswide):
     def sign(self, texts: Sequence[str]) -> np.ndarray:
         """The hashes of each document's different lines; uint64 [lines]."""
         lines, hashes = self._lines(texts)
-        documents = np.split(hashes, np.cumsum([len(some) for some in lines])[:-1])
-        return np.concatenate([np.unique(some[some > 0]) for some in documents])
+        documents = np.repeat(np.arange(len(lines)), list(map(len, lines)))
+        order = np.lexsort((hashes, documents))
+        hashes, documents = hashes[order], documents[order]
+        again = (np.diff(hashes) == 0) & (np.diff(documents) == 0)
+        return hashes[(hashes > 0) & np.concatenate([[True], ~again])[: len(hashes)]]
 
     def match(self, part: int, parts: int, signatures: Sequence[np.ndarray]) -> np.ndarray:
         """Those that occur often enough; uint64 [repeated]."""

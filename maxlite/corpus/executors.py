@@ -15,13 +15,14 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
+import dill
 from datatrove.executor.base import PipelineExecutor
 from datatrove.executor.local import LocalPipelineExecutor
 from datatrove.executor.slurm import SlurmPipelineExecutor
+from datatrove.pipeline.base import PipelineStep
 from loguru import logger
 
 from maxlite.corpus import blocks
@@ -57,10 +58,10 @@ def run_here(one: Pass, logs: Path, workers: int, progress: Progress) -> None:
 
 def _alone(executor: PipelineExecutor, todo: list[int], one: Pass, progress: Progress) -> None:
     blocks.progress = progress if one.folder else None
+    _receive(_sent(executor))  # what steps open here is not to be sent on by a later pass
     try:
         for rank in todo:
-            executor.pipeline = deepcopy(one.blocks)  # counts are of one task
-            executor._run_for_rank(rank)
+            _task(rank)
             if not one.folder:
                 progress(1)
     finally:
@@ -73,10 +74,10 @@ def _side_by_side(
     context = multiprocessing.get_context("forkserver")
     read = context.RawArray("q", workers)  # bytes, by process
     # datatrove's own pool waits for ever for a process that was killed.
-    pool = ProcessPoolExecutor(workers, context, _begin, (read,))
+    pool = ProcessPoolExecutor(workers, context, _begin, (read, _sent(executor)))
     told = 0
     try:
-        waiting = {pool.submit(_task, executor, rank) for rank in todo}
+        waiting = {pool.submit(_task, rank) for rank in todo}
         while waiting:
             finished, waiting = wait(waiting, timeout=0.3, return_when=FIRST_COMPLETED)
             for future in finished:
@@ -97,7 +98,7 @@ def _side_by_side(
         pool.shutdown(cancel_futures=True)
 
 
-def _begin(read: Any) -> None:
+def _begin(read: Any, executor: bytes) -> None:
     """A process of `_side_by_side` begins: it counts what it reads, and Ctrl-C is not for it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -110,10 +111,40 @@ def _begin(read: Any) -> None:
         read[mine] += size
 
     blocks.progress = count
+    _receive(executor)
 
 
-def _task(executor: PipelineExecutor, rank: int) -> None:
-    executor._run_for_rank(rank)
+def _sent(executor: PipelineExecutor) -> bytes:
+    """As another process reads it, with the classes and functions of the config file in it.
+
+    Raises:
+      InputError: a step cannot be sent.
+    """
+    for block in executor.pipeline:
+        try:
+            dill.dumps(block)
+        except Exception as error:
+            raise InputError(
+                f"the step '{block.name}' cannot be sent to other processes: {error}; what it needs"
+                " beyond its settings it must open in open()"
+            ) from None
+    return dill.dumps(executor)
+
+
+def _receive(sent: bytes) -> None:
+    """Lets this process do tasks of a pass."""
+    global _executor, _blocks
+    _executor = dill.loads(sent)
+    _blocks = _executor.pipeline
+
+
+_executor: Any = None
+_blocks: list[PipelineStep] = []
+
+
+def _task(rank: int) -> None:
+    _executor.pipeline = list(map(blocks.for_task, _blocks))
+    _executor._run_for_rank(rank)
 
 
 def run_on_ray(one: Pass, logs: Path, workers: int, progress: Progress) -> None:

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from maxlite.corpus.cleaning import Cleaning
-from maxlite.corpus.passes import Pass, named
-from maxlite.corpus.step import Step
+from maxlite.corpus.described import named, settings
+from maxlite.corpus.passes import Pass
 
 
 def funnel(config: Cleaning, several: Sequence[Pass], logs: Sequence[Path]) -> list[dict[str, Any]]:
@@ -34,14 +34,13 @@ def funnel(config: Cleaning, several: Sequence[Pass], logs: Sequence[Path]) -> l
                     counted[place][label] += total
     rows = [_row("read", {"text": config.text, **vars(config.read)}, counted[-1])]
     for i, step in enumerate(config.steps):
-        settings = step.settings() if isinstance(step, Step) else {}
-        rows.append(_row(named(step).replace("-", " "), settings, counted[i]))
+        rows.append(_row(named(step).replace("-", " "), settings(step), counted[i]))
     rows[0]["documents_in"] += rows[0]["documents_out"]
     rows[0]["bytes_in"] = rows[0]["bytes_out"]
     return rows
 
 
-def _row(name: str, settings: dict[str, Any], counted: Counter[str]) -> dict[str, Any]:
+def _row(name: str, said: dict[str, Any], counted: Counter[str]) -> dict[str, Any]:
     reasons = {
         label.partition("/")[2]: {
             "documents": int(counted[label]),
@@ -53,7 +52,7 @@ def _row(name: str, settings: dict[str, Any], counted: Counter[str]) -> dict[str
     keys = ("documents_in", "documents_out", "bytes_in", "bytes_out", "changed")
     return {
         "name": name,
-        "settings": settings,
+        "settings": said,
         **{key: int(counted[key]) for key in keys},
         "seconds": float(counted["seconds"]),
         "reasons": dict(sorted(reasons.items(), key=lambda item: -item[1]["documents"])),

@@ -57,11 +57,6 @@ class NearDuplicates(Duplicates):
             raise self.refuse("permutations", "it must be a multiple of 8")
 
     def match_parts(self, rows: int) -> int:
-        if rows > _LIMIT:
-            raise InputError(
-                f"near duplicates are found among at most {_LIMIT:,} documents, and these are "
-                f"{rows:,}; clean the corpus in several pieces"
-            )
         bands, _ = banding(self.threshold, self.permutations)
         return min(bands, 1 + rows * bands // _PART_KEYS)
 
@@ -80,6 +75,11 @@ class NearDuplicates(Duplicates):
         """
         bands, rows = banding(self.threshold, self.permutations)
         total = sum(map(len, signatures))
+        if total > _LIMIT:
+            raise InputError(
+                f"near duplicates are found among at most {_LIMIT:,} documents, and these are "
+                f"{total:,}; clean the corpus in several pieces"
+            )
         found = np.zeros(0, np.int64)
         for band in range(part, bands, parts):
             keys = np.concatenate([band_keys(shard, band, rows) for shard in signatures])

@@ -23,6 +23,7 @@ from maxlite.corpus.blocks import (
     Write,
 )
 from maxlite.corpus.cleaning import Cleaning
+from maxlite.corpus.described import named
 from maxlite.corpus.step import Corpuswide, Step
 from maxlite.tokenizer.counting import Part
 
@@ -51,10 +52,13 @@ class Pass:
 
 
 def passes(
-    config: Cleaning, parts: Sequence[Part], stamps: Sequence[str], work: Path
+    config: Cleaning,
+    parts: Sequence[Sequence[Part]],
+    stamps: Sequence[Sequence[str]],
+    work: Path,
 ) -> list[Pass]:
-    """The passes of a cleaning, whose files are in the folder `work`."""
-    size = sum(part.size for part in parts)
+    """The passes of a cleaning of shards, whose files are in the folder `work`; see `Read`."""
+    size = sum(part.size for shard in parts for part in shard)
     rows, shards = size // _ROW, len(parts)
     done: list[Pass] = []
     blocks: list[PipelineStep] = [Read(parts, stamps)]
@@ -89,9 +93,3 @@ def passes(
         names.append(named(step).replace("-", " "))
     close("out")
     return done
-
-
-def named(step: Step | PipelineStep) -> str:
-    """A step's name as a part of a path."""
-    name = step.name if isinstance(step, Step) else type(step).__name__
-    return name.replace(" ", "-")

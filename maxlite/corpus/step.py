@@ -7,7 +7,7 @@ processes and machines; what they need beyond their settings they open there.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -19,6 +19,8 @@ Result = tuple[str, str]  # a text and why it is dropped; "" keeps it
 @dataclass
 class Step:
     """One entry of a cleaning's `steps`."""
+
+    _open: ClassVar[bool] = False
 
     @property
     def name(self) -> str:
@@ -35,6 +37,12 @@ class Step:
 
     def open(self) -> None:
         """Called once in each process before the first text; what it keeps is never sent on."""
+
+    def opened(self) -> None:
+        """Opens it, unless that was done."""
+        if not self._open:
+            self.open()
+            vars(self)["_open"] = True
 
     def apply(self, texts: Sequence[str]) -> list[Result]:
         """What becomes of each text.

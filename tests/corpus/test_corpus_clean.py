@@ -77,6 +77,32 @@ class Deadly(Filter):
         return ""
 
 
+@dataclass
+class Faulty(Filter):
+    def reason(self, text):
+        return str(1 / 0) if "BAD" in text else ""
+
+
+@dataclass
+class FaultyOnce(Once):
+    def sign(self, texts):
+        return super().sign([text if "BAD" not in text else 1 / 0 for text in texts])
+
+
+@dataclass
+class Counted(Filter):
+    """Notes in a file that it was opened."""
+
+    file: str = ""
+
+    def open(self):
+        with open(self.file, "a") as file:
+            file.write("opened\n")
+
+    def reason(self, text):
+        return ""
+
+
 LINES = [
     f"{'line one two three'.split()[i % 4]} {i // 3:03d} {'ab' * (i % 5)}" for i in range(6000)
 ]
@@ -212,7 +238,7 @@ def test_other_settings_are_not_mixed_with_begun_work(text, tmp_path):
     with pytest.raises(InputError, match=r"no document is left: the step 'short' dropped 6,000"):
         clean(broken)
     assert begun.exists() and not (tmp_path / "out").exists()
-    with pytest.raises(InputError, match=r"begun with other settings or files \(steps\)"):
+    with pytest.raises(InputError, match=r"begun with other settings, code or files \(steps\)"):
         clean(cleaning(text, tmp_path / "out", (Short(3),), workers=1))
     clean(cleaning(text, tmp_path / "out", (Short(3),), workers=1), overwrite=True)
     assert cleaned(tmp_path / "out") == LINES
@@ -277,8 +303,66 @@ def test_a_file_that_changes_after_the_beginning_is_refused(text, tmp_path, monk
     with pytest.raises(InputError, match="no document is left"):
         clean(config)
     text.write_text("other\n")
-    with pytest.raises(InputError, match=r"other settings or files \(parts\)"):
+    with pytest.raises(InputError, match=r"other settings, code or files \(shards\)"):
         clean(config)
+
+
+def test_bad_input_leaves_nothing_if_nothing_was_done(tmp_path):
+    (tmp_path / "a.jsonl").write_text("no JSON\n")
+    with pytest.raises(InputError, match=r"a\.jsonl, line 1: not a JSON object"):
+        clean(cleaning(tmp_path / "a.jsonl", tmp_path / "out", workers=1))
+    assert [p.name for p in tmp_path.iterdir()] == ["a.jsonl"]
+
+
+@pytest.mark.parametrize("nothing", ["", "\n \n"])
+def test_a_corpus_without_text_is_told_from_one_that_is_dropped(tmp_path, nothing):
+    (tmp_path / "a.txt").write_text(nothing)
+    with pytest.raises(InputError, match=r"there is no text in the files that .*a\.txt names"):
+        clean(cleaning(tmp_path / "a.txt", tmp_path / "out", (Short(),), workers=1))
+    assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
+
+
+@pytest.mark.parametrize(("workers", "step"), [(1, Faulty), (2, Faulty), (1, FaultyOnce)])
+def test_the_document_at_which_a_step_fails_is_named(text, tmp_path, workers, step):
+    lines = LINES.copy()
+    lines[4321] += " BAD"
+    text.write_text("\n".join(lines))
+    said = (
+        r"the step 'faulty.*' fails at document raw\.txt:0:4321: ZeroDivisionError: .*, line \d+\)"
+    )
+    with pytest.raises(InputError, match=said):
+        clean(cleaning(text, tmp_path / "out", (step(),), workers=workers))
+
+
+def divide(document):
+    return 1 / 0
+
+
+def divide_more(document):
+    return 2 / 0
+
+
+def test_datatroves_blocks_are_known_again_and_fail_in_a_sentence(text, tmp_path, capsys):
+    from datatrove.pipeline.filters import LambdaFilter
+
+    def broken(tested):
+        steps = (Short(9), Once(8), LambdaFilter(tested))
+        with pytest.raises(InputError) as raised:
+            clean(cleaning(text, tmp_path / "out", steps, workers=1))
+        return str(raised.value)
+
+    assert "'LambdaFilter' fails at document raw.txt:0:0: ZeroDivisionError" in broken(divide)
+    assert "'LambdaFilter' fails at document raw.txt:0:0: ZeroDivisionError" in broken(divide)
+    assert "going on with" in capsys.readouterr().err
+    assert "other settings, code or files (steps)" in broken(divide_more)
+
+
+def test_a_step_is_opened_once_in_a_process_and_pass(text, tmp_path, monkeypatch):
+    small_shards(monkeypatch, 9000)
+    step = Counted(str(tmp_path / "opened"))
+    clean(cleaning(text, tmp_path / "out", (step, Once(8)), workers=1))
+    assert (tmp_path / "opened").read_text() == "opened\n"
+    assert "_open" not in vars(step)  # and what it has opened would not be sent on
 
 
 @pytest.mark.parametrize(
