@@ -20,7 +20,11 @@ from maxlite.errors import InputError
 
 T = TypeVar("T")
 
-_START = {"Config": "configs/continue.py", "Cleaning": "configs/corpus/korean.py"}
+_START = {
+    "Config": "configs/continue.py",
+    "Cleaning": "configs/corpus/korean.py",
+    "Recipe": "configs/pangu/sweep.py",
+}
 _HERE = Path(__file__).resolve().parent.parent
 
 
@@ -99,6 +103,18 @@ def parse_as(argv: Sequence[str], cls: type[T], resolve: Callable[[Any], T]) -> 
     # No other process can import the file under this name: what it defines must go there whole.
     sys.modules.pop("config_config", None)
     return resolved, rest
+
+
+def class_of(argv: Sequence[str], cls: type[T]) -> type[T]:
+    """The class of what a command line's config file returns, if it is one made from `cls`.
+
+    Raises:
+      InputError: no or a broken config file.
+    """
+    name, overrides, _ = _split(argv)
+    given = [f"--config={name}"] if name or overrides else []
+    found = type(parse_as(given, cls, lambda config: config)[0])
+    return found if issubclass(found, cls) else cls
 
 
 def _parsed(
@@ -195,9 +211,10 @@ def describe(cls: type = Config) -> str:
     defaults = cls()
     comments: dict[str, str] = {}
     for inner, prefix in _classes(cls, ""):
-        source = inspect.getsource(inner)
-        for match in re.finditer(r"^    (\w+): .*?  # (.*)$", source, re.MULTILINE):
-            comments[prefix + match[1]] = match[2]
+        for written in filter(dataclasses.is_dataclass, reversed(inner.__mro__)):
+            source = inspect.getsource(written)
+            for match in re.finditer(r"^    (\w+): .*?  # (.*)$", source, re.MULTILINE):
+                comments[prefix + match[1]] = match[2]
     for key, kind in config_lib.keys(cls).items():
         kind_name = kind.__name__ if isinstance(kind, type) and kind is not Any else "tuple"
         value = config_lib.get(defaults, key)

@@ -23,6 +23,7 @@ ROOMS: dict[str, set[str]] = {
     "mixture": set(),
     "config": {"rules", "transforms", "mixture"},
     "parameters": {"config"},
+    "sizes": {"parameters"},
     "flags": {"config"},
     "distributed": set(),
     "page": set(),
@@ -40,7 +41,7 @@ ROOMS: dict[str, set[str]] = {
     "generate": {"state", "data"},
     "training": {"corpus", "importance", "score", "evaluate", "generate"},
     "plan": {"training", "flags"},
-    "report": {"training", "page"},
+    "report": {"training", "page", "sizes"},
     "recipe": {"plan", "report", "flags"},
     "train": {"training", "flags", "distributed"},
 }
@@ -56,6 +57,7 @@ WITHOUT_JAX = (
     "mixture",
     "config",
     "parameters",
+    "sizes",
     "errors",
     "console",
     "outputs",
@@ -65,6 +67,8 @@ WITHOUT_JAX += tuple(f"data.{m}" for m in ("order", "packing", "cache", "sources
 WITHOUT_JAX += tuple(f"data.{m}" for m in ("url", "streams", "tokens", "shards", "making"))
 WITHOUT_JAX += tuple(f"data.{m}" for m in ("view", "orders", "corpus"))
 WITHOUT_JAX += tuple(f"report.{m}" for m in ("tokenizer", "tokenizer_pieces", "corpus"))
+WITHOUT_JAX += tuple(f"report.{m}" for m in ("runs", "comparison"))
+WITHOUT_JAX += tuple(f"recipe.{m}" for m in ("steps", "state", "runner", "__main__"))
 WITHOUT_JAX += tuple(f"state.{m}" for m in ("host", "init"))
 HEAVY = ("jax", "flax", "grain", "transformers", "torch", "tensorflow")
 

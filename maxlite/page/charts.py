@@ -54,6 +54,8 @@ def lines(
     format_x: Format = short,
     format_y: Format = short,
     ends: tuple[float, float] | None = None,
+    zero: bool = True,
+    joined: bool = True,
 ) -> Html:
     """A chart of lines; each has its name at its right end.
 
@@ -65,6 +67,9 @@ def lines(
       log_x, log_y: whether an axis is logarithmic.
       format_x, format_y: how numbers are written on the axes.
       ends: of the y axis; None takes those of the points.
+      zero: whether axes that are not logarithmic begin at 0; else near the points, for what differs
+        little.
+      joined: false draws points alone.
     """
     kept = [
         Series(s.name, [p for p in s.points if (p[0] > 0 or not log_x) and (p[1] > 0 or not log_y)],
@@ -77,9 +82,9 @@ def lines(
     names = [_cut(s.name, 14) for s in kept]
     right = 24 + max(map(_width, names))
     left, top, bottom, height = 46, 26, 44, 280
-    horizontal = _Axis([p[0] for s in kept for p in s.points], log_x, left, _WIDTH - right)
+    horizontal = _Axis([p[0] for s in kept for p in s.points], log_x, left, _WIDTH - right, zero)
     shown = list(ends) if ends else [p[1] for s in kept for p in s.points]
-    vertical = _Axis(shown, log_y, height - bottom, top)
+    vertical = _Axis(shown, log_y, height - bottom, top, zero)
     drawn = [tag("text", y, x=0, y=12, class_="soft")]
     for tick in vertical.ticks:
         at = _number(vertical(tick))
@@ -100,15 +105,19 @@ def lines(
     for s, name, stop, place in zip(
         kept, names, stops, _apart(stops, height - bottom), strict=True
     ):
-        path = " ".join(
-            f"{'L' if i else 'M'}{_number(horizontal(a))} {_number(vertical(b))}"
-            for i, (a, b) in enumerate(s.points)
-        )
+        places = [(_number(horizontal(a)), _number(vertical(b))) for a, b in s.points]
         colour = f"s{s.colour % COLOURS}"
-        drawn.append(
-            tag("path", tag("title", s.name), d=path, class_=f"curve stroke {colour}",
-                stroke_dasharray=_DASHES[s.colour % COLOURS])
-        )  # fmt: skip
+        if joined:
+            path = " ".join(f"{'L' if i else 'M'}{a} {b}" for i, (a, b) in enumerate(places))
+            drawn.append(
+                tag("path", tag("title", s.name), d=path, class_=f"curve stroke {colour}",
+                    stroke_dasharray=_DASHES[s.colour % COLOURS])
+            )  # fmt: skip
+        else:
+            drawn += [
+                tag("circle", tag("title", s.name), cx=a, cy=b, r=3.2, class_=f"fill {colour}")
+                for a, b in places[:-1]  # the last has one in any case
+            ]
         at = _number(horizontal(s.points[-1][0]))
         edge = _number(_WIDTH - right)
         leader = f"M{at} {_number(stop)} L{edge} {_number(stop)} L{edge + 10} {_number(place)}"
@@ -165,7 +174,9 @@ def bars(
 class _Axis:
     """Where numbers lie on an axis, and which of them are written there."""
 
-    def __init__(self, values: Sequence[float], log: bool, start: float, stop: float):
+    def __init__(
+        self, values: Sequence[float], log: bool, start: float, stop: float, zero: bool = True
+    ):
         self._log, self._start, self._stop = log, start, stop
         low, high = min(values), max(values)
         if log:
@@ -175,8 +186,9 @@ class _Axis:
             self.ticks = [10.0**power for power in range(first, last + 1, every)]
             self._low, self._high = float(first), float(last)
         else:
-            low = min(low, 0.0)
-            step = _step((high - low) or 1.0)
+            low = min(low, 0.0) if zero else low
+            step = _step((high - low) or (not zero and abs(high)) or 1.0)
+            low = low if zero else math.floor(low / step + 1e-9) * step
             count = math.ceil((high - low) / step - 1e-9) or 1
             self.ticks = [low + i * step for i in range(count + 1)]
             self._low, self._high = low, low + count * step

@@ -1,0 +1,213 @@
+"""How far a recipe has come: OUT/recipe.json, which says what was begun, with which command.
+
+A step is done if it ended well with the same command as now, from what the steps that it reads make
+now. It is begun anew only when asked, together with those that read what it makes.
+"""
+
+import fcntl
+import json
+import os
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import maxlite
+from maxlite import outputs
+from maxlite.errors import InputError
+from maxlite.recipe.steps import TRAIN, Step
+from maxlite.state.run import MAY_DIFFER, RunFolder, is_run
+
+DONE, TODO, BEGUN, LOST, CHANGED, STALE = (
+    "done",
+    "to do",
+    "begun",
+    "to do again, its result is gone",
+    "changed",
+    "to do again, what it reads has changed",
+)
+
+
+@dataclass(frozen=True)
+class Stand:
+    """How a step stands.
+
+    Attributes:
+      step: the step.
+      stands: one of the names above.
+      difference: between the command that it was begun with and that of now.
+    """
+
+    step: Step
+    stands: str
+    difference: str = ""
+
+
+class State:
+    """What recipe.json holds; one process at a time may change it."""
+
+    def __init__(self, out: str | os.PathLike[str]):
+        """Reads it, if it is there; nothing is written.
+
+        Raises:
+          InputError: the folder is something else, or the file is damaged.
+        """
+        self.out = Path(out).expanduser()
+        self.path = self.out / "recipe.json"
+        self.records: dict[str, dict[str, Any]] = {}
+        if not out:  # of a plan, which needs no folder
+            return
+        if self.path.is_file():
+            try:
+                self.records = json.loads(self.path.read_bytes())["steps"]
+            except (ValueError, KeyError, TypeError) as e:
+                raise InputError(f"{self.path} is damaged: {e!r}; restore it from a copy") from e
+        elif self.out.exists() and (not self.out.is_dir() or any(self.out.iterdir())):
+            raise InputError(f"{self.out} exists and is not a recipe's folder; choose another out")
+
+    def open(self) -> int:
+        """Makes the folder and keeps other processes from working in it.
+
+        Returns:
+          The descriptor that holds the lock, for the commands that run: as long as one of them is
+          alive, even alone, the folder stays locked.
+
+        Raises:
+          InputError: another process works in it.
+        """
+        (self.out / "logs").mkdir(parents=True, exist_ok=True)
+        lock = os.open(self.out / "lock", os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as e:
+            os.close(lock)
+            raise InputError(
+                f"another process is working on the recipe in {self.out}; wait, or stop it"
+            ) from e
+        if self.path.is_file():
+            self.__init__(self.out)  # type: ignore[misc]  # it may have changed before the lock
+        return lock
+
+    def log(self, step: Step) -> Path:
+        """The file with all that a step has said."""
+        return self.out / "logs" / f"{step.name}.log"
+
+    def stands(self, steps: Sequence[Step]) -> list[Stand]:
+        """How each step stands, in order."""
+        found: dict[str, Stand] = {}
+        for i, step in enumerate(steps):
+            read = [found[s.name].stands for s in steps[:i] if step.reads(s)]
+            found[step.name] = self._stand(step, self._sources(steps[:i], step), read)
+        for i, step in reversed(list(enumerate(steps))):  # what is gone is missed by what reads it
+            if found[step.name].stands == DONE and not whole(step):
+                readers = [found[s.name].stands for s in steps[i + 1 :] if s.reads(step)]
+                if not readers or set(readers) != {DONE}:
+                    found[step.name] = Stand(step, LOST)
+        return list(found.values())
+
+    def _stand(self, step: Step, sources: dict[str, str], read: Sequence[str]) -> Stand:
+        record = self.records.get(step.name)
+        if not record:
+            return Stand(step, TODO)
+        difference = _difference(step, record["command"])
+        if difference:
+            return Stand(step, CHANGED, difference)
+        if {CHANGED, STALE} & set(read) or sources != record["sources"]:
+            return Stand(step, STALE)
+        return Stand(step, DONE if record["done"] or whole(step) else BEGUN)
+
+    def _sources(self, before: Sequence[Step], step: Step) -> dict[str, str]:
+        """Steps that a step reads, to when they were begun for the first time."""
+        read = [s.name for s in before if step.reads(s)]
+        return {name: self.records.get(name, {}).get("made", "") for name in read}
+
+    def begin(self, steps: Sequence[Step], stand: Stand) -> None:
+        """Notes that a step begins, and removes what lies in its way.
+
+        That is what another command of it has made, or a part of its results. What goes on by
+        itself, a run, stays.
+
+        Args:
+          steps: all, in order.
+          stand: the step.
+
+        Raises:
+          InputError: what lies in its way is not in the recipe's folder.
+        """
+        step = stand.step
+        anew = stand.stands in (CHANGED, STALE)
+        record = self.records.get(step.name, {})
+        old = Step(step.name, tuple(record.get("command", ())), tuple(record.get("makes", ())))
+        if anew or (record and not whole(old) and not any(map(is_run, _paths(old)))):
+            for path in _paths(old):
+                self._remove(path)
+        now = time.strftime("%Y-%m-%dT%H:%M:%S%z") + f".{time.time_ns() % 10**9:09}"
+        self.records[step.name] = {
+            "command": list(step.command),
+            "makes": list(step.makes),
+            "sources": self._sources(steps[: steps.index(step)], step),
+            "made": record.get("made", now) if not anew else now,
+            "done": False,
+            "seconds": 0.0 if anew else record.get("seconds", 0.0),
+        }
+        self.write("running", step.name)
+
+    def end(self, step: Step, seconds: float) -> None:
+        """Notes that a step has ended after so many seconds, well or not."""
+        record = self.records[step.name]
+        record["seconds"] = round(record["seconds"] + seconds, 3)
+        record["done"] = whole(step)
+
+    def write(self, status: str, step: str = "", message: str = "") -> None:
+        """Writes recipe.json: status is "running", "stopped", "failed" or "finished"."""
+        told = {"status": status, "step": step, "message": message}
+        content = {"format": 1, "version": maxlite.__version__, **told, "steps": self.records}
+        outputs.write_text(self.path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+    def _remove(self, path: Path) -> None:
+        if not os.path.lexists(path):
+            return
+        if not path.resolve().is_relative_to(self.out.resolve()):
+            raise InputError(
+                f"{path} is in the way and does not lie in {self.out}; look at it, and remove it"
+            )
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+
+
+def whole(step: Step) -> bool:
+    """Whether all that a step makes is there; a run also has to be finished."""
+    return all(
+        path.exists() and (not is_run(path) or RunFolder(path).status()["status"] == "finished")
+        for path in _paths(step)
+    )
+
+
+def _paths(step: Step) -> list[Path]:
+    return [Path(path).expanduser() for path in step.makes]
+
+
+def _difference(step: Step, began: Sequence[str]) -> str:
+    """What is different about a command; empty if it does the same."""
+    then, now = (_matters(words, step.module == TRAIN) for words in (began, step.command))
+    if then == now:
+        return ""
+    gone = [word for word in then if word not in now]
+    new = [word for word in now if word not in then]
+    changes = []
+    for word in gone:
+        key = word.partition("=")[0]
+        same = [other for other in new if "=" in word and other.startswith(f"{key}=")]
+        changes.append(f"{word} is now {same[0]}" if same else f"{word} is gone")
+        new = [other for other in new if other not in same]
+    return "; ".join([*changes, *(f"{word} is new" for word in new)]) or "the order of its words"
+
+
+def _matters(words: Sequence[str], trains: bool) -> list[str]:
+    """The words that change what a command makes: a run may go on with another mesh, say."""
+    free = tuple(f"--config.{key}" for key in MAY_DIFFER)
+    return [word for word in words if not (trains and word.startswith(free))]

@@ -1,0 +1,47 @@
+"""Compares runs: shapes, cost, what they came to, and curves, as a table and a page.
+
+Example: python -m tools.compare_runs --runs='runs/deep,runs/wide' --out=compared.html
+
+Bits per byte are those that each run measured last of what it evaluates, under the names it has for
+that. Of three runs or more, rank correlations with depth, width and so on are told. Runs that are
+still at work can be compared, too; it is said how far they are.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from absl import flags
+
+from maxlite import outputs
+from maxlite.console import say
+from maxlite.errors import InputError
+from maxlite.report.comparison import comparison_table, correlations, differing, page
+from maxlite.report.runs import figures
+from tools import cli
+
+FLAGS = flags.FLAGS
+
+flags.DEFINE_list("runs", [], "Run folders, with commas between them.")
+flags.DEFINE_string("out", "", "The page to write, such as compared.html; empty: none.")
+
+
+def main() -> dict[str, Any] | None:
+    cli.require("runs")
+    out = Path(FLAGS.out).expanduser() if FLAGS.out else None
+    if out:
+        cli.check_out(out)
+        if not out.parent.is_dir():
+            raise InputError(f"--out={FLAGS.out} lies in a folder that does not exist")
+    runs = figures(FLAGS.runs)
+    if FLAGS.dry_run:
+        say(f"would compare {len(runs)} runs" + (f", and write {out}" if out else ""))
+        return None
+    print(comparison_table(runs))
+    if out:
+        outputs.write_text(out, page(runs))
+        say(f"wrote {out}")
+    return {"runs": runs, "correlations": correlations(runs), "different": differing(runs)}
+
+
+if __name__ == "__main__":
+    cli.run(main)
