@@ -21,7 +21,11 @@ from maxlite.transforms import AddLora
 pytestmark = pytest.mark.filterwarnings("ignore:.*found in sys.modules:RuntimeWarning")
 
 CONFIGS = flags._HERE / "configs"
-FILES = sorted(str(path.relative_to(CONFIGS)) for path in CONFIGS.rglob("*.py"))
+FILES = sorted(  # without those of cleanings and recipes
+    str(path.relative_to(CONFIGS))
+    for path in CONFIGS.rglob("*.py")
+    if "-> Config:" in path.read_text("utf-8")
+)
 EEVE, LLAMA = 10_804_924_416, 6_885_486_592
 
 # file: parameters of the paper's shape without adapters (0: it has none), and what trains: rows of

@@ -3,7 +3,7 @@
   --config=FILE        a recipe, found as maxlite.train finds a config
   --config.key=VALUE   sets a key of it
   --plan               shows the steps, what is done, and what training will cost; starts nothing
-  --overwrite          begins steps anew whose commands have changed, and what reads their results
+  --overwrite          begins steps anew whose settings have changed, and what reads their results
   --json=FILE          writes the steps and how they stand
   --help               this text, and with --config=FILE the recipe's keys
 
@@ -36,6 +36,7 @@ def main(argv: Sequence[str]) -> int:
     if "plan" not in given:
         check_given(recipe)
     listed = steps(recipe)
+    runner.check(listed)
     status, told = 0, []
     if "plan" in given:
         from maxlite.recipe import planned  # which brings jax

@@ -49,13 +49,13 @@ def check_same(stands: Sequence[Stand], overwrite: bool) -> None:
     """Refuses to go on with steps that were begun with other commands, unless it is asked for.
 
     Raises:
-      InputError: which they are, and what is different.
+      InputError: it says which they are, and what is different.
     """
     changed = [stand for stand in stands if stand.stands == CHANGED]
     stale = [stand.step.name for stand in stands if stand.stands == STALE]
     if overwrite or not (changed or stale):
         return
-    told = [f"step '{s.step.name}' began with another command: {s.difference}" for s in changed]
+    told = [f"step '{s.step.name}' began with other settings: {s.difference}" for s in changed]
     told += [f"what {', '.join(stale)} read is made anew"] if stale else []
     raise InputError(
         f"{'; '.join(told)}; give the old settings or another out, or --overwrite to remove what"
@@ -78,7 +78,6 @@ def run(steps: Sequence[Step], out: str, overwrite: bool = False) -> int:
     Raises:
       InputError: nothing could be started.
     """
-    check(steps)
     state = State(out)
     check_same(state.stands(steps), overwrite)
     lock = state.open()

@@ -1,7 +1,8 @@
 """How far a recipe has come: OUT/recipe.json, which says what was begun, with which command.
 
-A step is done if it ended well with the same command as now, from what the steps that it reads make
-now. It is begun anew only when asked, together with those that read what it makes.
+A step is done if it ended well with the same command as now (a stage of training: with the same
+config, as far as it matters), from what the steps that it reads make now. It is begun anew only
+when asked, together with those that read what it makes.
 """
 
 import fcntl
@@ -15,10 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import maxlite
-from maxlite import outputs
+from maxlite import flags, outputs
+from maxlite.config import as_dict
 from maxlite.errors import InputError
 from maxlite.recipe.steps import TRAIN, Step
-from maxlite.state.run import MAY_DIFFER, RunFolder, is_run
+from maxlite.state.run import RunFolder, essence, is_run
 
 DONE, TODO, BEGUN, LOST, CHANGED, STALE = (
     "done",
@@ -37,7 +39,7 @@ class Stand:
     Attributes:
       step: the step.
       stands: one of the names above.
-      difference: between the command that it was begun with and that of now.
+      difference: between what it was begun with and what it is now.
     """
 
     step: Step
@@ -111,7 +113,7 @@ class State:
         record = self.records.get(step.name)
         if not record:
             return Stand(step, TODO)
-        difference = _difference(step, record["command"])
+        difference = _difference(step, record["settings"])
         if difference:
             return Stand(step, CHANGED, difference)
         if {CHANGED, STALE} & set(read) or sources != record["sources"]:
@@ -146,6 +148,7 @@ class State:
         now = time.strftime("%Y-%m-%dT%H:%M:%S%z") + f".{time.time_ns() % 10**9:09}"
         self.records[step.name] = {
             "command": list(step.command),
+            "settings": meaning(step),
             "makes": list(step.makes),
             "sources": self._sources(steps[: steps.index(step)], step),
             "made": record.get("made", now) if not anew else now,
@@ -191,23 +194,31 @@ def _paths(step: Step) -> list[Path]:
     return [Path(path).expanduser() for path in step.makes]
 
 
-def _difference(step: Step, began: Sequence[str]) -> str:
-    """What is different about a command; empty if it does the same."""
-    then, now = (_matters(words, step.module == TRAIN) for words in (began, step.command))
-    if then == now:
-        return ""
-    gone = [word for word in then if word not in now]
-    new = [word for word in now if word not in then]
-    changes = []
-    for word in gone:
-        key = word.partition("=")[0]
-        same = [other for other in new if "=" in word and other.startswith(f"{key}=")]
-        changes.append(f"{word} is now {same[0]}" if same else f"{word} is gone")
-        new = [other for other in new if other not in same]
-    return "; ".join([*changes, *(f"{word} is new" for word in new)]) or "the order of its words"
+def meaning(step: Step) -> dict[str, Any]:
+    """What a step does, by key: of a stage its config as far as it matters, else the command."""
+    if step.module == TRAIN:
+        config, _ = flags.parse(step.arguments)
+        return json.loads(json.dumps(essence(as_dict(config)) | {"out": config.out}))
+    found: dict[str, Any] = {}
+    for i, word in enumerate(step.command):
+        key, given, value = word.partition("=")
+        flag = word.startswith("--")
+        found[key if flag else f"word {i}"] = value if flag and given else word
+    return found
 
 
-def _matters(words: Sequence[str], trains: bool) -> list[str]:
-    """The words that change what a command makes: a run may go on with another mesh, say."""
-    free = tuple(f"--config.{key}" for key in MAY_DIFFER)
-    return [word for word in words if not (trains and word.startswith(free))]
+def _difference(step: Step, began: dict[str, Any]) -> str:
+    """What is different about a step that began otherwise; empty if it does the same."""
+    now = meaning(step)
+    keys = dict.fromkeys((*began, *now))
+    if step.module == TRAIN:  # another version may have other keys
+        keys = dict.fromkeys(key for key in began if key in now)
+    return "; ".join(
+        f"{key} was {_told(began, key)} and is now {_told(now, key)}"
+        for key in keys
+        if _told(began, key) != _told(now, key)
+    )
+
+
+def _told(settings: dict[str, Any], key: str) -> str:
+    return json.dumps(settings[key], ensure_ascii=False) if key in settings else "not there"

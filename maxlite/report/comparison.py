@@ -25,7 +25,7 @@ from maxlite.page import (
 Figures = dict[str, Any]
 
 SIZES = ("depth", "width", "expansion", "parameters", "flops_per_token")
-_CURVES = 14  # that can be told apart in a chart
+_CURVES = 12  # that have room for their names in a chart
 _WORDS = {"flops_per_token": "FLOPs a token"}
 
 

@@ -55,6 +55,17 @@ def test_plain_axes_begin_at_nought():
     assert {"0", "5", "30", "100"} <= set(texts(svg))
 
 
+def test_what_differs_little_fills_the_picture_where_axes_need_not_begin_at_nought():
+    points = [(100, 2.01), (110, 2.02), (120, 2.04)]
+    svg = pages.read(lines("t", [Series("s", points)], "x", "y", zero=False)).inside[0]
+    (_, lowest), _, (_, highest) = curve(curves(svg)[0])
+    assert lowest - highest > 100 and "0" not in texts(svg)
+    alone = lines("t", [Series("s", points)], "x", "y", zero=False, joined=False)
+    dots = pages.read(alone).inside[0].all("circle")
+    at = {(d.attributes["cx"], d.attributes["cy"]) for d in dots}
+    assert {(str(x), str(y)) for x, y in curve(curves(svg)[0])} < at
+
+
 def test_ends_that_are_given():
     points = [(1, 0.2), (10, 0.9)]
     made = lines(
@@ -65,14 +76,18 @@ def test_ends_that_are_given():
 
 @given(
     st.lists(st.lists(st.tuples(FINITE, FINITE), min_size=1, max_size=5), min_size=1, max_size=7),
-    st.booleans(),
-    st.booleans(),
+    *[st.booleans()] * 4,
 )
-@settings(max_examples=60, deadline=None)
-def test_everything_is_inside_and_no_two_names_lie_on_each_other(many, log_x, log_y):
+@settings(max_examples=100, deadline=None)
+def test_everything_is_inside_and_no_two_names_lie_on_each_other(many, log_x, log_y, zero, joined):
     series = [Series(f"s{i}", points, i) for i, points in enumerate(many)]
-    svg = pages.read(lines("t", series, "x", "y", log_x=log_x, log_y=log_y)).inside[0]
+    settings = {"log_x": log_x, "log_y": log_y, "zero": zero, "joined": joined}
+    svg = pages.read(lines("t", series, "x", "y", **settings)).inside[0]
     width, height = size(svg)
+    assert len(curves(svg)) == joined * len(series)
+    for dot in svg.all("circle"):
+        assert 0 <= float(dot.attributes["cx"]) <= width
+        assert 0 <= float(dot.attributes["cy"]) <= height
     for path in svg.all("path"):
         for x, y in curve(path):
             assert 0 <= x <= width and 0 <= y <= height
