@@ -58,16 +58,20 @@ class State:
         """
         self.out = Path(out).expanduser()
         self.path = self.out / "recipe.json"
-        self.records: dict[str, dict[str, Any]] = {}
-        if not out:  # of a plan, which needs no folder
-            return
+        self.records = self._read() if out else {}  # a plan needs no folder
+
+    def _read(self) -> dict[str, dict[str, Any]]:
         if self.path.is_file():
             try:
-                self.records = json.loads(self.path.read_bytes())["steps"]
+                return json.loads(self.path.read_bytes())["steps"]
             except (ValueError, KeyError, TypeError) as e:
                 raise InputError(f"{self.path} is damaged: {e!r}; restore it from a copy") from e
-        elif self.out.exists() and (not self.out.is_dir() or any(self.out.iterdir())):
+        mine = {"lock", "logs"}  # what is made first
+        if self.out.exists() and not (
+            self.out.is_dir() and {path.name for path in self.out.iterdir()} <= mine
+        ):
             raise InputError(f"{self.out} exists and is not a recipe's folder; choose another out")
+        return {}
 
     def open(self) -> int:
         """Makes the folder and keeps other processes from working in it.
@@ -88,8 +92,7 @@ class State:
             raise InputError(
                 f"another process is working on the recipe in {self.out}; wait, or stop it"
             ) from e
-        if self.path.is_file():
-            self.__init__(self.out)  # type: ignore[misc]  # it may have changed before the lock
+        self.records = self._read()  # again: it may have changed before the lock
         return lock
 
     def log(self, step: Step) -> Path:
