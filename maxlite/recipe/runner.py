@@ -96,7 +96,7 @@ def _run(steps: Sequence[Step], state: State, overwrite: bool, lock: int) -> int
                 say(f"[{number}/{len(steps)}] {step.name}: done")
                 continue
             if signals.number:
-                break
+                return _ended(step, state, 0, signals.number)
             say(f"[{number}/{len(steps)}] {step.name}\n$ {step.line}")
             try:
                 state.begin(steps, stand)
@@ -105,11 +105,9 @@ def _run(steps: Sequence[Step], state: State, overwrite: bool, lock: int) -> int
             except (InputError, OSError) as e:
                 state.write("failed", step.name, sentence(e))
                 raise
-            state.end(step, time.monotonic() - began)
+            state.end(step, status, time.monotonic() - began)
             if not state.records[step.name]["done"]:
                 return _ended(step, state, status, signals.number)
-        if signals.number:
-            return _ended(step, state, 0, signals.number)
         state.write("finished")
     say(f"all {len(steps)} steps are done: {state.out}")
     return 0

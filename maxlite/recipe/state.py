@@ -139,11 +139,17 @@ class State:
           stand: the step.
 
         Raises:
-          InputError: what lies in its way is not in the recipe's folder.
+          InputError: what lies in its way was not made by the recipe, or not in its folder.
         """
         step = stand.step
         anew = stand.stands in (CHANGED, STALE)
         record = self.records.get(step.name, {})
+        for path in [] if record else _paths(step):
+            if os.path.lexists(path) and not is_run(path):
+                raise InputError(
+                    f"{path} exists and was not made by this recipe's step '{step.name}'; move it"
+                    " away, or choose another out"
+                )
         old = Step(step.name, tuple(record.get("command", ())), tuple(record.get("makes", ())))
         if anew or (record and not whole(old) and not any(map(is_run, _paths(old)))):
             for path in _paths(old):
@@ -160,11 +166,11 @@ class State:
         }
         self.write("running", step.name)
 
-    def end(self, step: Step, seconds: float) -> None:
-        """Notes that a step has ended after so many seconds, well or not."""
+    def end(self, step: Step, status: int, seconds: float) -> None:
+        """Notes that a step has ended with an exit status, after so many seconds."""
         record = self.records[step.name]
         record["seconds"] = round(record["seconds"] + seconds, 3)
-        record["done"] = whole(step)
+        record["done"] = status == 0 and whole(step)
 
     def write(self, status: str, step: str = "", message: str = "") -> None:
         """Writes recipe.json: status is "running", "stopped", "failed" or "finished"."""

@@ -192,6 +192,15 @@ def test_a_killed_recipe_leaves_its_step_to_end_and_takes_what_it_made(desk):
     assert begun(desk) == {"one": 1, "three": 1, "two": 1}
 
 
+def test_what_the_recipe_has_not_made_is_never_taken_for_its_own(desk):
+    assert call("maxlite.recipe", *arguments(desk)).status == 0
+    (desk / "out put" / "four").write_text("mine")
+    for _ in range(2):
+        outcome = call("maxlite.recipe", *arguments(desk, more=True), "--overwrite")
+        assert "four exists and was not made by this recipe's step 'four'" in outcome.sentence
+        assert made(desk)["four"] == "mine" and state(desk)["status"] == "failed"
+
+
 def test_two_recipes_do_not_work_in_one_folder(desk):
     process = start("maxlite.recipe", *arguments(desk, wait=60))
     try:
