@@ -19,18 +19,19 @@ def batched(things: Iterable[T], number: int) -> Iterator[list[T]]:
 
 def batches(
     texts: Iterable[T],
-    characters: int = CHARACTERS,
-    number: int = TEXTS,
+    characters: int = 0,
+    number: int = 0,
     size: Callable[[Any], int] = len,
 ) -> Iterator[list[T]]:
     """Texts, in order, as lists that end with the text by which they are long enough.
 
     Args:
       texts: any number of them.
-      characters: that are enough.
-      number: of texts that is enough, however short they are.
+      characters: that are enough; 0: as many as suit an encoder.
+      number: of texts that is enough, however short they are; 0: likewise.
       size: characters of a text, where it is something that has one.
     """
+    characters, number = characters or CHARACTERS, number or TEXTS
     batch: list[T] = []
     held = 0
     for text in texts:

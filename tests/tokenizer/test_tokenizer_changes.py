@@ -37,7 +37,7 @@ def test_a_new_script_changes_nothing_else(base, hangul, tiny_text):
 
 
 def test_changes_are_counted_and_shown(base, hangul, careless, tiny_text, monkeypatch):
-    monkeypatch.setattr("maxlite.tokenizer.batching.DOCUMENTS", 7)
+    monkeypatch.setattr("maxlite.tokenizer.batching.TEXTS", 7)
     old, new = base.tokenizer("model"), careless.tokenizer("model")
     texts = (tiny_text / "en.txt").read_text("utf-8").splitlines()
     targets = [Target(old, hangul, holder(["Hangul"])), Target(old, new, holder(["Hangul"]))]

@@ -131,12 +131,12 @@ def test_memory_is_not_held(tokenizer):
             living.pop()
 
     def stream():
-        for i in range(3 * batching.DOCUMENTS):
+        for i in range(3 * batching.TEXTS):
             living.append(i)
-            assert len(living) <= 2 * batching.DOCUMENTS + 1  # the first is looked at
+            assert len(living) <= 2 * batching.TEXTS + 1  # the first is looked at
             yield Text("a")
 
-    assert count_texts(tokenizer, stream()).total.documents == 3 * batching.DOCUMENTS
+    assert count_texts(tokenizer, stream()).total.documents == 3 * batching.TEXTS
 
 
 def test_encoders_get_one_thread_each(tokenizer, monkeypatch):
