@@ -17,12 +17,16 @@ from maxlite.console import say
 from maxlite.errors import InputError
 from maxlite.report.comparison import comparison_table, correlations, differing, page
 from maxlite.report.runs import figures
+from maxlite.report.spread import spread, spread_table
 from tools import cli
 
 FLAGS = flags.FLAGS
 
 flags.DEFINE_list("runs", [], "Run folders, with commas between them.")
 flags.DEFINE_string("out", "", "The page to write, such as compared.html; empty: none.")
+flags.DEFINE_bool(
+    "spread", False, "Take NAME-0, NAME-1, ... for runs of NAME: mean and half the range of each."
+)
 
 
 def main() -> dict[str, Any] | None:
@@ -37,10 +41,13 @@ def main() -> dict[str, Any] | None:
         say(f"would compare {len(runs)} runs" + (f", and write {out}" if out else ""))
         return None
     print(comparison_table(runs))
+    if FLAGS.spread:
+        print(f"\n{spread_table(runs)}")
     if out:
         outputs.write_text(out, page(runs))
         say(f"wrote {out}")
-    return {"runs": runs, "correlations": correlations(runs), "different": differing(runs)}
+    told = {"runs": runs, "correlations": correlations(runs), "different": differing(runs)}
+    return told | ({"spread": spread(runs)} if FLAGS.spread else {})
 
 
 if __name__ == "__main__":
