@@ -187,6 +187,25 @@ def write_weights(
     return files
 
 
+def write_file(path: Path, arrays: Mapping[str, np.ndarray], header: Mapping[str, str]) -> None:
+    """Write arrays as one safetensors file, whole or not at all; what is there is replaced.
+
+    Args:
+        path: The file.
+        arrays: Of any dtype that safetensors knows, in the order in which they are written.
+        header: Texts to store beside them. The file's bytes depend on these three alone.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    names = sorted(arrays, key=lambda name: -arrays[name].dtype.itemsize)
+    start = _header({name: (arrays[name].dtype, arrays[name].shape) for name in names}, header)
+    with outputs.new_file(path) as temporary, Stream(temporary, lambda count: None) as stream:
+        stream.write(start)
+        for name in names:
+            stream.append(name, arrays[name], arrays[name].dtype)
+
+
 def _shards(sizes: Mapping[str, int], max_shard_size: int) -> list[list[str]]:
     """Names in order, a new shard wherever the next tensor would not fit."""
     shards: list[list[str]] = [[]]
