@@ -79,6 +79,26 @@ class UpscaleDepth(Transform):
 
 
 @dataclass
+class Inherit(Transform):
+    """The weights of a smaller model, taken from this one: the layers, groups and channels that
+    matter most (RethinkTinyLM, arXiv 2402.02791).
+
+    Its sizes are those of `target`, or the numbers; those left out stay. A criterion that needs a
+    running model is computed before, by `tools.importance`, and read from its file.
+    """
+
+    target: str = ""  # config.json, or a folder with one
+    hidden_size: int = 0
+    intermediate_size: int = 0
+    num_hidden_layers: int = 0
+    num_attention_heads: int = 0  # whole groups: key-value heads shrink with them
+    layers: str = ""  # ends (the default), importance, or a list such as "0-3,7"
+    criterion: str = ""  # random, first, l1 or l2; empty: l2, or nothing beside `scores`
+    scores: str = ""  # files, with commas between them; the criterion is for what they lack
+    seed: int = 0  # of random
+
+
+@dataclass
 class Lora:
     """Low-rank adapters beside weights: W x + scale * B A x (arXiv 2106.09685, section 4.1).
 

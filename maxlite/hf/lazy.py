@@ -146,9 +146,13 @@ class Concatenated:
             yield from part.pieces()
 
 
-def zeros(shape: tuple[int, ...], dtype: np.dtype) -> Computed:
+class Zeros(Computed):
+    """An array of zeros."""
+
+
+def zeros(shape: tuple[int, ...], dtype: np.dtype) -> Zeros:
     """Zeros of a shape."""
-    return Computed(shape, dtype, lambda start, stop: np.zeros((stop - start, *shape[1:]), dtype))
+    return Zeros(shape, dtype, lambda start, stop: np.zeros((stop - start, *shape[1:]), dtype))
 
 
 def scaled(source: LazyArray, factor: float) -> Computed:

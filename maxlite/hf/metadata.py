@@ -19,6 +19,7 @@ TYPES = {
     **dict.fromkeys(("origin", "vocabulary", "layers", "lora"), dict),
     "kept_ids": str,
     "adapters": list,  # that were merged into the weights
+    "inherited": list,  # what smaller models were made by, one after the other
     "history": list,
 }
 

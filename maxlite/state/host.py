@@ -114,7 +114,10 @@ def began_with(run: RunFolder) -> LazyModel:
         else:
             model = base.overlaid(model, base.kept(run.path / step["weights"]))
     before = metadata.read(run.model)
-    for key, what in (("vocabulary", "tokenizer"), ("lora", "adapter"), ("adapters", "adapter")):
+    for key, what in (
+        *(("vocabulary", "tokenizer"), ("lora", "adapter"), ("adapters", "adapter")),
+        ("inherited", "target or other scores"),
+    ):
         note, was = model.metadata.get(key), before.get(key)
         if note != was:
             raise InputError(

@@ -14,7 +14,7 @@ from maxlite.errors import InputError
 from maxlite.hf import metadata
 from maxlite.hf.folder import LazyModel, without_tokenizer
 from maxlite.hf.peft import open_adapter
-from maxlite.surgery import adapters, depth, vocabulary
+from maxlite.surgery import adapters, depth, inheritance, vocabulary
 from maxlite.surgery.rows import Spans
 from maxlite.surgery.tokenizer_files import exchanged
 from maxlite.surgery.vocabulary import Vocabulary
@@ -24,6 +24,7 @@ from maxlite.transforms import (
     AddLora,
     CompactVocab,
     ExtendVocab,
+    Inherit,
     Lora,
     MergeLora,
     Transform,
@@ -69,6 +70,11 @@ def changed(transform: Transform, model: LazyModel) -> LazyModel:
 def _upscaled(transform: UpscaleDepth, model: LazyModel) -> LazyModel:
     settings = dataclasses.asdict(transform)
     return depth.upscale(model, **settings, rows=lambda m: load_tokenizer(m.files).rows)
+
+
+@changed.register
+def _inherited(transform: Inherit, model: LazyModel) -> LazyModel:
+    return inheritance.planned(model, **dataclasses.asdict(transform)).result()
 
 
 @changed.register

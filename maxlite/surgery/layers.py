@@ -126,6 +126,15 @@ def chosen(
     return (dus(depth, drop) if method == "dus" else interlocked(depth, drop, group)), []
 
 
+def ends(layers: int, keep: int) -> list[int]:
+    """The `keep` layers nearest to either end, one more at the begin where they are odd.
+
+    RethinkTinyLM (arXiv 2402.02791, 3.3) finds that layers near both ends matter more than those in
+    the middle; its exact rule is not known, so this one is ours.
+    """
+    return [*range(-(-keep // 2)), *range(layers - keep // 2, layers)]
+
+
 def seams(sources: Sequence[Source]) -> list[int]:
     """The new layers whose source does not follow the source of the layer before."""
     return [

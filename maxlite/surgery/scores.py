@@ -15,8 +15,10 @@ from safetensors import SafetensorError, safe_open
 from maxlite.errors import InputError
 from maxlite.hf import writer
 from maxlite.hf.folder import LazyModel
+from maxlite.hf.lazy import Zeros
 from maxlite.hf.signature import signature
 from maxlite.hf.tensors import read_header
+from maxlite.parameters import NORM
 
 FORMAT = "1"
 KINDS = ("layers", "groups", "channels", "residual")
@@ -65,7 +67,7 @@ class Importance:
         """Refuses scores of another model.
 
         Args:
-            model: What they shall be used for.
+            model: What they shall be used for; if only its shape is known, only that is compared.
             where: Their file, for messages.
 
         Raises:
@@ -78,7 +80,7 @@ class Importance:
                     f"{where} has {kind} scores of shape {list(array.shape)}, but {model.path} has"
                     f" {list(wanted[kind])}: they are of another model, measure this one"
                 )
-        if self.signature != signature(model.tensors):
+        if not _hollow(model) and self.signature != signature(model.tensors):
             raise InputError(
                 f"{where} holds scores of a model with other weights than {model.path}: measure"
                 " this one, or give the model that was measured"
@@ -122,6 +124,11 @@ def read(path: str | Path) -> Importance:
     arrays = {name: np.array(tensor.read()) for name, tensor in tensors.items()}
     _check(arrays, str(path))
     return Importance(said["criterion"], said["signature"], said.get("text", ""), **arrays)
+
+
+def _hollow(model: LazyModel) -> bool:
+    """Whether zeros stand for the weights; no change to a model makes norms zero."""
+    return isinstance(model.tensors[NORM], Zeros)
 
 
 def _check(arrays: dict[str, np.ndarray], where: str) -> None:
