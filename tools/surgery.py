@@ -39,7 +39,11 @@ def check_out(*models: str) -> None:
 
 def operate(before: LazyModel, transform: Transform) -> LazyModel:
     """Applies a transform, prints its notes and, unless --dry_run is given, writes the result."""
-    after = init.apply(before, [transform])
+    return finish(before, init.apply(before, [transform]))
+
+
+def finish(before: LazyModel, after: LazyModel) -> LazyModel:
+    """Prints what was done to a model and, unless --dry_run is given, writes the result."""
     for note in after.notes:
         say(note)
     say(f"{human(before.parameters)} parameters -> {human(after.parameters)}")

@@ -7,7 +7,7 @@ each of them groups of heads and FFN channels of its own, and one set of residua
 import dataclasses
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -98,8 +98,8 @@ class Inheritance:
             found[kind] = float(stay.sum(dtype=np.float64) / total) if known else None
         return found
 
-    def result(self) -> LazyModel:
-        """The smaller model; its notes say what was left out."""
+    def result(self, shares: Mapping[str, float | None] | None = None) -> LazyModel:
+        """The smaller model; its notes say what stays, with `shares` where they are given."""
         after = width.narrowed(self.model, self.after, self.layers, lambda: self.kept)
         record = {
             **{key: getattr(self.after, key) for key in sizes.SIZES},
@@ -112,24 +112,25 @@ class Inheritance:
                 **after.metadata,
                 "inherited": [*after.metadata.get("inherited", []), record],
             },
-            notes=(*after.notes, *self._told()),
+            notes=(*after.notes, *self._told(shares or {})),
         )
 
-    def _told(self) -> list[str]:
+    def _told(self, shares: Mapping[str, float | None]) -> list[str]:
         before, after = self.model.architecture, self.after
         runs = lists.picture([("", layer) for layer in self.layers], before.num_hidden_layers)[-1]
-        lines = [f"{len(self.layers)} of {before.num_hidden_layers} layers: {runs}"]
-        if "layers" in self.scored:
-            lines[0] += f" (by {self.scored['layers']})"
-        has, wanted = counts(before), counts(after)
-        told = {
+        texts = {
+            "layers": f"{{}} of {{}} layers ({runs})",
             "groups": "{} of {} groups of heads in each layer",
             "channels": "{:,} of {:,} FFN channels in each layer",
             "residual": "{:,} of {:,} residual channels",
         }
-        for kind, text in told.items():
-            by = f", by {self.scored[kind]}" if kind in self.scored else ""
-            lines.append(text.format(wanted[kind], has[kind]) + by)
+        has, wanted, lines = counts(before), counts(after), []
+        for kind, text in texts.items():
+            line = text.format(wanted[kind], has[kind])
+            if kind in self.scored:
+                line += f" by {self.scored[kind]}"
+            share = shares.get(kind)
+            lines.append(line if share is None else f"{line}, {share:.1%} of their scores' sum")
         return lines
 
 

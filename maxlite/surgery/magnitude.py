@@ -22,6 +22,7 @@ CRITERIA = {
     "l1": "sum of |w|",
     "l2": "sum of w²",
 }
+SMALL = 1 << 21  # bytes of float32 rows that stay in a processor's cache
 
 Progress = Callable[[int, int], None]  # bytes read, bytes in all
 
@@ -71,10 +72,11 @@ def _sums(
         along = axes(name, model.architecture)
         if len(along) == 2:
             rows, columns = np.empty(tensor.shape[0]), np.zeros(tensor.shape[1])
-            for start, stop in row_blocks(tensor.shape):
-                values = size(float32(tensor.read(slice(start, stop))))
-                rows[start:stop] = values.sum(axis=1)
-                columns += values.sum(axis=0)
+            with np.errstate(over="ignore", invalid="ignore"):
+                for start, stop in row_blocks(tensor.shape, SMALL):
+                    values = size(float32(tensor.read(slice(start, stop))))
+                    rows[start:stop] = values.sum(axis=1)
+                    columns += values.sum(axis=0)
             if not np.isfinite(columns).all():
                 raise InputError(
                     f"{name} in {model.path} holds values that are not finite, or too large to"

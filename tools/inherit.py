@@ -1,0 +1,132 @@
+"""Makes a smaller model of the layers, heads and channels of a larger one that matter most.
+
+Example: python -m tools.inherit --model=FOLDER --target=config.json --criterion=l2 --out=FOLDER
+
+What matters is told by the weights (l1, l2), by the model at work on text (activation, taylor,
+learned, block_influence, leave_one_out: these need --text), by --scores that tools.importance has
+written, or not at all (random, first). The sizes are those of --target or of numbers; those left
+out stay as they are.
+"""
+
+import contextlib
+import dataclasses
+from pathlib import Path
+
+from absl import flags
+
+from maxlite.console import bytes_bar, say
+from maxlite.errors import InputError
+from maxlite.hf import metadata
+from maxlite.surgery import adapters, inheritance, magnitude
+from maxlite.surgery.units import counts
+from maxlite.transforms import Inherit
+from tools import cli, surgery
+
+FLAGS = flags.FLAGS
+RUNNING = ("activation", "taylor", "learned", "block_influence", "leave_one_out")
+
+flags.DEFINE_string("target", "", "A config.json with the sizes to get, or a folder with one.")
+flags.DEFINE_integer("hidden_size", 0, "Residual channels to keep.", 0)
+flags.DEFINE_integer("intermediate_size", 0, "FFN channels to keep in each layer.", 0)
+flags.DEFINE_integer("num_hidden_layers", 0, "Layers to keep.", 0)
+flags.DEFINE_integer("num_attention_heads", 0, "Heads to keep; key-value heads in proportion.", 0)
+flags.DEFINE_string("layers", "", "ends (the default), importance, or a list such as 0-3,7.")
+flags.DEFINE_enum("criterion", "", ["", *magnitude.CRITERIA, *RUNNING], "Default: l2, or --scores.")
+flags.DEFINE_string("scores", "", "Files of tools.importance, with commas between them.")
+flags.DEFINE_string("save_scores", "", "Write the scores by --criterion to this file.")
+flags.DEFINE_string("text", "", "Text to measure on: files, as globs with commas between them.")
+flags.DEFINE_integer("sequences", 64, "Of the text: how many sequences.", 1)
+flags.DEFINE_integer("seq_len", 512, "Of the text: tokens in a sequence.", 2)
+flags.DEFINE_integer("seed", 0, "Of random, and of what is drawn from the text.", 0)
+
+
+def main():
+    running = FLAGS.criterion in RUNNING
+    _check_flags(running)
+    settings = {f.name: FLAGS[f.name].value for f in dataclasses.fields(Inherit)}
+    before = surgery.opened()
+    adapters.refuse(before, "inherit")
+    # whatever can be refused is, before the model runs
+    plan = inheritance.planned(before, **settings | ({"criterion": "first"} if running else {}))
+    if running and FLAGS.dry_run:
+        say(f"would measure {FLAGS.criterion} on {FLAGS.text}")
+        return _figures(before, surgery.finish(before, plan.result()), plan, {})
+    with bytes_bar("reading weights") if not running else contextlib.nullcontext() as progress:
+        given = [_measured(plan.after)] if running else []
+        settings["criterion"] = "" if running else FLAGS.criterion
+        plan = inheritance.planned(before, **settings, given=given, progress=progress)
+        shares = plan.shares()
+    arguments = {name: FLAGS[name].value for name in _told(running)}
+    after = plan.result(shares)
+    history = metadata.noted(after.metadata, "inherit", arguments)
+    after = dataclasses.replace(after, metadata=history)
+    if FLAGS.save_scores and not FLAGS.dry_run:
+        (given[0] if given else plan.measured).write(_save())
+        say(f"wrote {FLAGS.save_scores}")
+    return _figures(before, surgery.finish(before, after), plan, shares)
+
+
+def _measured(after):
+    """Scores by a criterion for which the model must run."""
+    from maxlite.importance import measure
+
+    return measure(
+        FLAGS.model,
+        FLAGS.criterion,
+        FLAGS.text,
+        sequences=FLAGS.sequences,
+        seq_len=FLAGS.seq_len,
+        seed=FLAGS.seed,
+        target=after,
+    )
+
+
+def _check_flags(running):
+    """Refuses flags that contradict each other."""
+    if running and not FLAGS.text:
+        raise InputError(f"--criterion={FLAGS.criterion} is measured on text: give --text")
+    if FLAGS.text and not running:
+        raise InputError(f"--text is for {', '.join(RUNNING)}: give one as --criterion")
+    if not FLAGS.save_scores:
+        return
+    target = _save()
+    if FLAGS.scores and not FLAGS.criterion:
+        raise InputError("--save_scores writes what --criterion gives, and there is none")
+    if target.exists() and not (FLAGS.overwrite and target.is_file()):
+        raise InputError(f"{target} exists; choose another --save_scores, or give --overwrite")
+    if not target.parent.is_dir():
+        raise InputError(f"--save_scores={target} lies in a folder that does not exist")
+
+
+def _save():
+    return Path(FLAGS.save_scores).expanduser()
+
+
+def _told(running):
+    """The settings that maxlite.json shall tell of."""
+    names = [f.name for f in dataclasses.fields(Inherit)]
+    names += ["text", "sequences", "seq_len"] if running else []
+    return [name for name in names if FLAGS[name].value]
+
+
+def _figures(before, after, plan, shares):
+    has, wanted = counts(before.architecture), counts(after.architecture)
+    return {
+        "parameters_before": before.parameters,
+        "parameters": after.parameters,
+        "layers": plan.layers,
+        "kept": {
+            kind: {
+                "kept": wanted[kind],
+                "of": has[kind],
+                "criterion": plan.scored.get(kind),
+                "share": shares.get(kind),
+            }
+            for kind in has
+        },
+        "out": FLAGS.out,
+    }
+
+
+if __name__ == "__main__":
+    cli.run(main)
