@@ -12,6 +12,7 @@ channels of the residual stream.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -109,7 +110,7 @@ def _scaled(w: jax.Array, gate: jax.Array, axis: int) -> jax.Array:
 
 
 def masked(
-    arch: Architecture, params: Params, masks: Gates, residual: Any = None, **settings: Any
+    arch: Architecture, params: Params, masks: Gates, residual: int | None = None, **settings: Any
 ) -> llama.Llama:
     """A model that computes what it will once the units whose gates are 0 are cut out.
 
@@ -123,8 +124,8 @@ def masked(
     """
     found = gated(params, masks, writing=True)
     if residual is not None:
-        share = jnp.float32(residual) / arch.hidden_size
+        share = residual / arch.hidden_size
         norms = (NORM, *(f"{LAYERS}{module}.weight" for module in _NORMS))
-        found |= {name: found[name].astype(jnp.float32) * jnp.sqrt(share) for name in norms}
+        found |= {name: found[name].astype(jnp.float32) * math.sqrt(share) for name in norms}
         arch = dataclasses.replace(arch, rms_norm_eps=arch.rms_norm_eps * share)
     return llama.bind(arch, found, {}, **settings)

@@ -23,7 +23,7 @@ from maxlite.model.loss import summed_loss
 from maxlite.state.ready import Ready
 
 _MOMENTUM = 0.9
-_SETTLE = 0.4  # the share of the steps, at the end, that have the whole budget and no noise
+_SETTLE = 0.4  # the share of the steps, at the end, without noise
 
 Arrays = dict[str, jax.Array]
 
@@ -80,12 +80,11 @@ def learned(ready: Ready, text: Text, size: int, learning: Learning) -> dict[str
     and 0 for the others, so the loss is that of a model that can be cut out, never that of one
     between (`gates.masked`). Behind it the gradient passes to the scores as if the mask were they
     (straight through, arXiv 1308.3432): that of a unit left out, too, says what it would bring
-    back. It is divided by its root mean square over a layer's units, and descended with momentum,
+    back. It is divided by its root mean square over all units of a kind, and descended with momentum,
     not with Adam, which would make a unit that matters little move as fast as one that matters
-    much. Gumbel noise on the scores, which makes the k best a draw without replacement with
-    p ∝ exp(score), shows units in many companies. Its temperature falls from 1 to 0, and k from
-    all units to the budget, along a cubic (arXiv 1710.01878, section 3), in the first 60 % of the
-    steps; the others train what remains, so the mask that is returned has been trained as it is.
+    much. Gumbel noise on the scores makes the k best a draw without replacement with
+    p ∝ exp(score / temperature) and shows each unit in many companies. Its temperature falls from
+    1 to 0 over the first 60 % of the steps; the others train the mask that will be returned.
 
     Args:
       ready: the model; its weights do not change.
@@ -103,7 +102,8 @@ def learned(ready: Ready, text: Text, size: int, learning: Learning) -> dict[str
     arch, budget = ready.architecture, dict(sorted(learning.budget.items()))
     shapes = {kind: gates_lib.shapes(arch)[kind] for kind in budget}
 
-    def loss(masks: Arrays, params: Any, batch: Mapping[str, jax.Array], residual: Any) -> Any:
+    def loss(masks: Arrays, params: Any, batch: Mapping[str, jax.Array]) -> jax.Array:
+        residual = budget.get("residual")
         model = gates_lib.masked(arch, params, masks, residual, dtype=ready.dtype, remat="full")
         nll, weight = summed_loss(model, batch)
         return nll / jnp.maximum(weight, 1.0)
@@ -113,15 +113,14 @@ def learned(ready: Ready, text: Text, size: int, learning: Learning) -> dict[str
         scores, momentum = state
         rest = jnp.maximum(0.0, 1 - number / ((1 - _SETTLE) * learning.steps))
         key = jax.random.fold_in(jax.random.key(learning.seed % 2**32), number)
-        counts = {k: n + jnp.round((shapes[k][-1] - n) * rest**3) for k, n in budget.items()}
         masks = {}
         for i, (kind, score) in enumerate(scores.items()):
             noise = jax.random.gumbel(jax.random.fold_in(key, i), score.shape)
-            masks[kind] = top(score + rest * noise, counts[kind])
-        mean, slopes = jax.value_and_grad(loss)(masks, params, batch, counts.get("residual"))
+            masks[kind] = top(score + rest * noise, budget[kind])
+        mean, slopes = jax.value_and_grad(loss)(masks, params, batch)
 
         def moved(slope: jax.Array, before: jax.Array) -> jax.Array:
-            scale = jnp.sqrt(jnp.mean(slope**2, axis=-1, keepdims=True))
+            scale = jnp.sqrt(jnp.mean(slope**2))
             return _MOMENTUM * before + (1 - _MOMENTUM) * slope / jnp.maximum(scale, 1e-30)
 
         momentum = jax.tree.map(moved, slopes, momentum)
