@@ -65,7 +65,7 @@ WITHOUT_JAX = (
 )
 WITHOUT_JAX += tuple(f"data.{m}" for m in ("order", "packing", "cache", "sources", "parts"))
 WITHOUT_JAX += tuple(f"data.{m}" for m in ("url", "streams", "tokens", "shards", "making"))
-WITHOUT_JAX += tuple(f"data.{m}" for m in ("view", "orders", "corpus"))
+WITHOUT_JAX += tuple(f"data.{m}" for m in ("view", "orders", "corpus", "kept"))
 WITHOUT_JAX += tuple(f"report.{m}" for m in ("tokenizer", "tokenizer_pieces", "corpus"))
 WITHOUT_JAX += tuple(f"report.{m}" for m in ("runs", "comparison", "spread"))
 WITHOUT_JAX += tuple(f"recipe.{m}" for m in ("steps", "state", "runner", "__main__"))

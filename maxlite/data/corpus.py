@@ -75,8 +75,14 @@ class Corpus:
           notes: what to say of the choice, for people; plain JSON.
 
         Raises:
-          InputError: no such source, or a choice that can't be read.
+          InputError: no such source, a choice that can't be read, or an order that keeps chosen
+            sequences, which would be others.
         """
+        if self.file.kept:
+            raise InputError(
+                "documents can't be chosen from an order that keeps chosen sequences: choose them "
+                "from the order that it was made from"
+            )
         names = [source.name for source in self.order.sources]
         if unknown := documents.keys() - set(names):
             raise InputError(
@@ -178,7 +184,7 @@ def load_corpus(
                 inputs=max(0, view.length - 1),
             )
         )
-    return Corpus(Order(known, file.seed, seq_len, batch_size), views, evals, file)
+    return Corpus(file.order(known, batch_size), views, evals, file)
 
 
 @contextlib.contextmanager

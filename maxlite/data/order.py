@@ -23,7 +23,7 @@ from maxlite.mixture import Later, phases
 
 VERSION = 1  # of mixture, permutation and packing: a change of any of them is another order
 _ROUNDS = 8
-_LIMIT = 1 << 32  # sequences of a run, so that shares in 2**-32 multiply within 64 bits
+LIMIT = 1 << 32  # sequences of a run, so that shares in 2**-32 multiply within 64 bits
 
 
 def permute(index: np.ndarray, n: int, key: bytes) -> np.ndarray:
@@ -214,7 +214,11 @@ class Order:
           source, epoch and window of each row; int64 [len(rows)].
         """
         rows = np.arange(self.batch_size) if rows is None else np.asarray(rows)
-        source, draw = self.mixture.draws(step * self.batch_size + rows)
+        return self.places(step * self.batch_size + rows)
+
+    def places(self, numbers: np.ndarray) -> tuple[np.ndarray, ...]:
+        """Where sequences come from by their numbers, int64 [N]; returns what `batch` does."""
+        source, draw = self.mixture.draws(numbers)
         sizes = np.array([s.windows for s in self.sources])
         epoch, place = draw // sizes[source], draw % sizes[source]
         window = np.empty_like(place)
@@ -224,17 +228,30 @@ class Order:
             window[chosen] = permute(place[chosen], self.sources[k].windows, key)
         return source, epoch, window
 
+    def counts(self, sequences: int) -> list[int]:
+        """How many of the first so many sequences each source has."""
+        return [int(count) for count in self.mixture.counts(np.array(sequences))]
+
     def epochs(self, sequences: int) -> list[float]:
         """How often each source is read through by so many sequences."""
-        counts = self.mixture.counts(np.array(sequences))
-        return [int(c) / s.windows for c, s in zip(counts, self.sources, strict=True)]
+        counts = self.counts(sequences)
+        return [c / s.windows for c, s in zip(counts, self.sources, strict=True)]
+
+    def once(self) -> int:
+        """The most steps in which no source is read through more than once."""
+        bound = sum(source.windows for source in self.sources) // self.batch_size
+
+        def most(step: int) -> float:
+            return max(self.epochs((step + 1) * self.batch_size))
+
+        return bisect.bisect_right(range(bound), 1.0, key=most)
 
     def read(self, steps: int) -> dict[str, Read]:
         """What so many steps (at least 1) read, by the names of the sources."""
-        epochs = self.epochs(steps * self.batch_size)
+        sequences = steps * self.batch_size
         tokens = [
-            times * (source.inputs or source.windows * self.seq_len)
-            for times, source in zip(epochs, self.sources, strict=True)
+            count * (source.inputs or source.windows * self.seq_len) / source.windows
+            for count, source in zip(self.counts(sequences), self.sources, strict=True)
         ]
         asked = np.zeros(len(self.sources))
         ends = [step for step, _ in self.phases[1:]] + [steps]
@@ -242,7 +259,9 @@ class Order:
             asked += max(0, min(end, steps) - start) / steps * np.array(weights) / sum(weights)
         return {
             source.name: Read(float(a), t / sum(tokens), e)
-            for source, a, t, e in zip(self.sources, asked, tokens, epochs, strict=True)
+            for source, a, t, e in zip(
+                self.sources, asked, tokens, self.epochs(sequences), strict=True
+            )
         }
 
     def check_length(self, sequences: int) -> None:
@@ -252,7 +271,7 @@ class Order:
           InputError: they do, or they are more than any order has.
         """
         steps = sequences / self.batch_size
-        if sequences >= _LIMIT:
+        if sequences >= LIMIT:
             raise InputError(f"{steps:g} steps of {self.batch_size} sequences are more than 2**32")
         for source, times in zip(self.sources, self.epochs(sequences), strict=True):
             if source.epochs and times > source.epochs:

@@ -3,6 +3,8 @@
 order.json       sources with the content hashes of their tokens, weights, tokenizer, seed, seq_len
 documents-N.npy  where documents of source N were chosen: int64 [D], ascending, their numbers in its
                  token cache
+kept.npy         where it reads chosen sequences of another order: int64 [M], ascending, their
+                 numbers there; order.json then has that order's seed and batch size under "kept"
 
 The sequence itself is computed from these (see `maxlite.data.order`), never listed. A run has its
 own in `order/`, so a run may be named wherever an order is asked for.
@@ -11,6 +13,7 @@ own in `order/`, so a run may be named wherever an order is asked for.
 import hashlib
 import json
 import os
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -20,13 +23,15 @@ import numpy as np
 
 from maxlite import outputs
 from maxlite.config import Config, Data, resolve
-from maxlite.data.order import VERSION
+from maxlite.data.kept import KeptOrder, kept_numbers
+from maxlite.data.order import LIMIT, VERSION, Order, OrderSource
 from maxlite.data.view import digest
 from maxlite.errors import InputError
 from maxlite.mixture import Source
 from maxlite.tokenizer import Tokenizer
 
 FORMAT = 1
+KEPT_FORMAT = 2  # of an order with kept sequences
 FILE = "order.json"
 
 
@@ -52,6 +57,27 @@ class Listed:
 
 
 @dataclass
+class Kept:
+    """Which sequences of a base order are read. It has the same sources, of the same documents.
+
+    Attributes:
+      numbers: of its sequences, int64 [M], ascending.
+      seed: of the base order.
+      batch_size: its sequences a step, which say what a number means where weights change at steps;
+        0 where none does.
+    """
+
+    numbers: np.ndarray
+    seed: int
+    batch_size: int = 0
+
+    @cached_property
+    def digest(self) -> str:
+        """A hash (hex) of the numbers."""
+        return digest(self.numbers)
+
+
+@dataclass
 class OrderFile:
     """What an order's folder says.
 
@@ -65,6 +91,7 @@ class OrderFile:
       txt: what a document of a .txt file is; see `config.Data`.
       base: fingerprint of the order file it was made from; "" if it was made from a config.
       notes: what its maker says of it, for people; plain JSON.
+      kept: the sequences that are read, in an order that `seed` says; None: all.
     """
 
     sources: tuple[Listed, ...]
@@ -77,6 +104,7 @@ class OrderFile:
     txt: str = "line"
     base: str = ""
     notes: dict[str, Any] = field(default_factory=dict)
+    kept: Kept | None = None
 
     @cached_property
     def fingerprint(self) -> str:
@@ -88,7 +116,46 @@ class OrderFile:
         sources = [(s.content, s.source.weight, s.source.later, s.digest) for s in self.sources]
         ends = (self.bos, self.eos)
         said = [VERSION, self.tokenizer, ends, self.seed, self.seq_len, self.held_out, sources]
+        if self.kept:
+            said.append([self.kept.digest, self.kept.seed, self.kept.batch_size])
         return hashlib.sha256(json.dumps(said).encode()).hexdigest()
+
+    def order(self, sources: Sequence[OrderSource], batch_size: int) -> Order:
+        """The order itself, of its sources as they were found, with so many sequences a step."""
+        if not self.kept:
+            return Order(sources, self.seed, self.seq_len, batch_size)
+        base = Order(sources, self.kept.seed, self.seq_len, self.kept.batch_size or batch_size)
+        return KeptOrder(base, self.kept.numbers, self.seed, batch_size)
+
+    def keeping(
+        self, numbers: np.ndarray, seed: int, batch_size: int, notes: Mapping[str, Any]
+    ) -> "OrderFile":
+        """The order of a later round: some sequences of this one, in another order.
+
+        Args:
+          numbers: of the sequences, distinct, int64 [M].
+          seed: of the order that they get.
+          batch_size: sequences a step that this order was read with.
+          notes: what to say of the choice, for people; plain JSON.
+
+        Raises:
+          InputError: there are none, or some are read more than once.
+        """
+        if not len(numbers):
+            raise InputError("no sequence is kept; keep a larger share")
+        if self.kept:  # numbers are always those of the first order, so that rounds do not pile up
+            if (last := int(numbers.max())) >= len(self.kept.numbers):
+                raise InputError(
+                    f"sequence {last:,} is read in a second pass through the "
+                    f"{len(self.kept.numbers):,} sequences that this order keeps; choose among "
+                    "those of the first"
+                )
+            chosen = kept_numbers(self.kept.numbers, self.seed, numbers)
+            kept = replace(self.kept, numbers=np.sort(chosen))
+        else:
+            changes = any(listed.source.later for listed in self.sources)
+            kept = Kept(np.sort(numbers), self.seed, batch_size if changes else 0)
+        return replace(self, seed=seed, kept=kept, base=self.fingerprint, notes=dict(notes))
 
     def check(self, settings: Data, tokenizer: Tokenizer, seq_len: int) -> None:
         """Refuses a run that would follow this order with other settings than it was made with."""
@@ -141,16 +208,17 @@ def read_order(path: str | os.PathLike[str]) -> OrderFile:
     remedy = "restore it from a copy, or make it again"
     try:
         said = json.loads((folder / FILE).read_bytes())
-        if said["format"] != FORMAT or said["version"] != VERSION:
+        known = KEPT_FORMAT if said.get("kept") else FORMAT
+        if said["format"] != known or said["version"] != VERSION:
             raise InputError(
                 f"the order in {folder} is of format {said['format']}, version {said['version']}, "
-                f"where this maxlite has {FORMAT} and {VERSION}; use the one that made it"
+                f"where this maxlite has {known} and {VERSION}; use the one that made it"
             )
         order = _parsed(folder, said)
         fingerprint = order.fingerprint
     except OSError as e:
         raise InputError(f"{damaged}: {e.filename}: {e.strerror}; {remedy}") from None
-    except (KeyError, TypeError, ValueError, EOFError) as e:
+    except (AttributeError, KeyError, TypeError, ValueError, EOFError) as e:
         raise InputError(f"{damaged}: {e!r}; {remedy}") from None
     if fingerprint != said["fingerprint"]:
         raise InputError(f"{damaged}: its content does not have its fingerprint; {remedy}")
@@ -161,15 +229,17 @@ def _parsed(folder: Path, said: dict[str, Any]) -> OrderFile:
     listed = []
     for entry in said.pop("sources"):
         content, name = entry.pop("content"), entry.pop("documents")
-        documents = _documents(folder, name) if name else None
+        documents = _numbers(folder, name) if name else None
         listed.append(Listed(Source(**entry), content, documents))
     names = {s.source.name for s in listed}
     if len(names) < len(listed):
         raise ValueError("two of its sources have one name")
     if any(not name or "/" in name for name in names):
         raise ValueError("one of its sources has a name that is empty or has a '/' in it")
+    kept = _kept(folder, **said.pop("kept")) if "kept" in said else None
     made = ("format", "version", "fingerprint")
-    order = OrderFile(tuple(listed), **{k: v for k, v in said.items() if k not in made})
+    said = {k: v for k, v in said.items() if k not in made}
+    order = OrderFile(tuple(listed), **said, kept=kept)
     if not isinstance(order.notes, dict):
         raise ValueError("its notes are no JSON object")
     data = Data(tuple(s.source for s in listed), held_out=order.held_out, txt=order.txt)
@@ -180,7 +250,18 @@ def _parsed(folder: Path, said: dict[str, Any]) -> OrderFile:
     return order
 
 
-def _documents(folder: Path, name: str) -> np.ndarray:
+def _kept(folder: Path, numbers: str, seed: int, batch_size: int) -> Kept:
+    kept = Kept(_numbers(folder, numbers), seed, batch_size)
+    if type(seed) is not int or type(batch_size) is not int or batch_size < 0:
+        raise ValueError("what it says of the order that it keeps sequences of")
+    if not len(kept.numbers) or (np.diff(kept.numbers) <= 0).any():
+        raise ValueError(f"{numbers} has no ascending numbers")
+    if kept.numbers[0] < 0 or kept.numbers[-1] >= LIMIT:
+        raise ValueError(f"{numbers} has numbers that no sequence has")
+    return kept
+
+
+def _numbers(folder: Path, name: str) -> np.ndarray:
     if Path(name).name != name:
         raise ValueError(f"{name} is not a file beside {FILE}")
     array = np.load(folder / name, mmap_mode="r")
@@ -200,7 +281,8 @@ def write_order(path: str | os.PathLike[str], order: OrderFile, overwrite: bool 
 
     Args:
       path: the folder to make.
-      order: from `Corpus.file`, or `Corpus.chosen` for one that reads chosen documents.
+      order: from `Corpus.file`; of chosen documents from `Corpus.chosen`, of chosen sequences from
+        `OrderFile.keeping`.
       overwrite: replace an order that is there.
 
     Raises:
@@ -217,5 +299,10 @@ def write_order(path: str | os.PathLike[str], order: OrderFile, overwrite: bool 
             entry = asdict(listed.source)
             sources.append({**entry, "content": listed.content, "documents": name})
         said = {"format": FORMAT, "version": VERSION, "fingerprint": order.fingerprint}
-        said |= asdict(replace(order, sources=())) | {"sources": sources}
+        said |= asdict(replace(order, sources=(), kept=None)) | {"sources": sources}
+        del said["kept"]
+        if kept := order.kept:
+            np.save(folder / "kept.npy", np.asarray(kept.numbers, np.int64))
+            about = {"numbers": "kept.npy", "seed": kept.seed, "batch_size": kept.batch_size}
+            said |= {"format": KEPT_FORMAT, "kept": about}
         outputs.write_text(folder / FILE, json.dumps(said, indent=2, ensure_ascii=False))

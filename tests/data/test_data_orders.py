@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from maxlite.data import orders
+from maxlite.data.kept import kept_numbers
 from maxlite.data.orders import Listed, OrderFile, find_order, read_order, write_order
 from maxlite.errors import InputError
 from maxlite.mixture import Source
@@ -32,7 +33,12 @@ def order():
 
 
 def assert_equal(a: OrderFile, b: OrderFile) -> None:
-    assert replace(a, sources=()) == replace(b, sources=())
+    assert replace(a, sources=(), kept=None) == replace(b, sources=(), kept=None)
+    assert (a.kept is None) == (b.kept is None)
+    if a.kept and b.kept:
+        assert (a.kept.seed, a.kept.batch_size) == (b.kept.seed, b.kept.batch_size)
+        np.testing.assert_array_equal(a.kept.numbers, b.kept.numbers)
+        assert a.kept.numbers.dtype == b.kept.numbers.dtype == np.int64
     for ours, theirs in zip(a.sources, b.sources, strict=True):
         assert (ours.source, ours.content) == (theirs.source, theirs.content)
         np.testing.assert_array_equal(ours.documents, theirs.documents)
@@ -75,6 +81,104 @@ def test_a_fingerprint_follows_the_sequence_alone(order):
         replace(order, sources=(ko, replace(en, documents=np.array([1, 5, 6, 91])))),
     ]
     assert len({o.fingerprint for o in [order, *others]}) == 1 + len(others)
+
+
+# --- kept sequences ------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def round_two(order):
+    return order.keeping(np.array([90, 3, 7]), 11, 32, {"fraction": 0.5})
+
+
+def test_kept_sequences_are_written_and_read(order, round_two, tmp_path):
+    write_order(tmp_path / "two", round_two)
+    assert_equal(read_order(tmp_path / "two"), round_two)
+    assert round_two.kept.numbers.tolist() == [3, 7, 90]
+    assert (round_two.base, round_two.seed, round_two.kept.seed) == (order.fingerprint, 11, 7)
+    names = {p.name for p in (tmp_path / "two").iterdir()}
+    assert names == {"order.json", "documents-1.npy", "kept.npy"}
+    write_order(tmp_path / "one", order)
+    assert "kept" not in json.loads((tmp_path / "one" / "order.json").read_text())
+
+
+def test_a_fingerprint_follows_what_is_kept(order, round_two):
+    kept = round_two.kept
+    others = [
+        replace(order, seed=11),
+        replace(round_two, seed=12),
+        replace(round_two, kept=replace(kept, numbers=np.array([3, 7, 91]))),
+        replace(round_two, kept=replace(kept, seed=8)),
+        replace(round_two, kept=replace(kept, batch_size=16)),
+        replace(round_two, kept=None),
+    ]
+    assert others[0].fingerprint == others[-1].fingerprint
+    assert len({o.fingerprint for o in [order, round_two, *others]}) == 7
+    assert round_two.fingerprint[:16] == "2e098c50f37045a6"
+
+
+def test_a_batch_size_matters_where_weights_change(order):
+    ko, en = order.sources
+    steady = replace(order, sources=(replace(ko, source=replace(ko.source, later=())), en))
+    made = [o.keeping(np.arange(5), 1, size, {}) for o in (order, steady) for size in (8, 16)]
+    assert [m.kept.batch_size for m in made] == [8, 16, 0, 0]
+    assert len({m.fingerprint for m in made}) == 3
+
+
+def test_rounds_do_not_pile_up(round_two):
+    """What a third round keeps are numbers of the first, found through the second's order."""
+    three = round_two.keeping(np.array([0, 2]), 12, 99, {})
+    from_two = kept_numbers(round_two.kept.numbers, 11, np.array([0, 1, 2]))
+    assert sorted(from_two.tolist()) == [3, 7, 90]
+    assert three.kept.numbers.tolist() == sorted(from_two[[0, 2]].tolist())
+    assert (three.kept.seed, three.kept.batch_size, three.seed) == (7, 32, 12)
+    assert three.base == round_two.fingerprint
+    with pytest.raises(InputError, match="sequence 3 is read in a second pass through the 3"):
+        round_two.keeping(np.array([0, 3]), 12, 99, {})
+    with pytest.raises(InputError, match="no sequence is kept"):
+        round_two.keeping(np.zeros(0, np.int64), 12, 99, {})
+
+
+def of_kept(**changes):
+    def edit(path):
+        said = json.loads(path.read_text())
+        said["kept"] |= changes
+        path.write_text(json.dumps(said))
+
+    return edit
+
+
+def kept_as(values):
+    return lambda path: np.save(path.parent / "kept.npy", np.array(values))
+
+
+DAMAGED_KEPT = {
+    "not ascending": (kept_as([7, 3, 90]), "no ascending"),
+    "one twice": (kept_as([3, 3, 90]), "no ascending"),
+    "none": (kept_as(np.zeros(0, np.int64)), "no ascending"),
+    "negative": (kept_as([-3, 7, 90]), "no sequence has"),
+    "too large": (kept_as([3, 7, 2**32]), "no sequence has"),
+    "floats": (kept_as([3.0, 7.0]), "not a list of int64"),
+    "others": (kept_as([3, 7, 91]), "does not have its fingerprint"),
+    "gone": (lambda path: (path.parent / "kept.npy").unlink(), "No such file"),
+    "elsewhere": (of_kept(numbers="../kept.npy"), "not a file beside"),
+    "a text as a seed": (of_kept(seed="7"), "keeps sequences of"),
+    "a key more": (of_kept(colour="red"), "colour"),
+    "as without": (lambda path: edited(kept=None)(path), "format 2, version 1"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGED_KEPT)
+def test_damaged_kept_sequences_are_refused(damage, round_two, tmp_path):
+    write_order(tmp_path / "my.order", round_two)
+    change, said = DAMAGED_KEPT[damage]
+    change(tmp_path / "my.order" / "order.json")
+    with pytest.raises(InputError) as caught:
+        read_order(tmp_path / "my.order")
+    assert "my.order" in str(caught.value) and said in str(caught.value), caught.value
+
+
+# --- writing -------------------------------------------------------------------------------------
 
 
 def test_nothing_is_replaced_unasked(order, tmp_path):
