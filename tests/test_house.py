@@ -37,6 +37,7 @@ ROOMS: dict[str, set[str]] = {
     "importance": {"state", "data"},
     "score": {"state", "data"},
     "scorer": {"state", "data"},
+    "scoring": {"state", "data"},
     "evaluate": {"score"},
     "generate": {"state", "data"},
     "training": {"corpus", "importance", "score", "evaluate", "generate"},
@@ -66,6 +67,7 @@ WITHOUT_JAX = (
 WITHOUT_JAX += tuple(f"data.{m}" for m in ("order", "packing", "cache", "sources", "parts"))
 WITHOUT_JAX += tuple(f"data.{m}" for m in ("url", "streams", "tokens", "shards", "making"))
 WITHOUT_JAX += tuple(f"data.{m}" for m in ("view", "orders", "corpus", "kept"))
+WITHOUT_JAX += tuple(f"data.{m}" for m in ("losses", "losses_work", "resample"))
 WITHOUT_JAX += tuple(f"report.{m}" for m in ("tokenizer", "tokenizer_pieces", "corpus"))
 WITHOUT_JAX += tuple(f"report.{m}" for m in ("runs", "comparison", "spread"))
 WITHOUT_JAX += tuple(f"recipe.{m}" for m in ("steps", "state", "runner", "__main__"))

@@ -4,7 +4,7 @@ Grain sees a data set whose element number s is this process's part of the batch
 on at any step needs nothing but its number, and no state of any reader is ever saved.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import grain
 import numpy as np
@@ -30,13 +30,36 @@ class Steps:
         return self._steps
 
     def __getitem__(self, step: int) -> Row:
-        order, views = self._corpus.order, self._corpus.views
-        source, _, window = order.batch(step, self._rows)
-        rows = [
-            packing.training_row(views[k], w, order.seq_len)
-            for k, w in zip(source.tolist(), window.tolist(), strict=True)
-        ]
-        return {key: np.stack([row[key] for row in rows]) for key in packing.KEYS}
+        return _rows(self._corpus, step * self._corpus.order.batch_size + self._rows)
+
+
+class Groups:
+    """Groups of sequences by number, for random access.
+
+    Args:
+      corpus: the order and its views.
+      count: how many groups there are.
+      numbers: of a group, those of its sequences; int64 [N].
+    """
+
+    def __init__(self, corpus: Corpus, count: int, numbers: Callable[[int], np.ndarray]):
+        self._corpus, self._count, self._numbers = corpus, count, numbers
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, group: int) -> Row:
+        return _rows(self._corpus, self._numbers(group))
+
+
+def _rows(corpus: Corpus, numbers: np.ndarray) -> Row:
+    """Sequences by their numbers; each array [N, S]."""
+    source, _, window = corpus.order.places(numbers)
+    rows = [
+        packing.training_row(corpus.views[k], w, corpus.order.seq_len)
+        for k, w in zip(source.tolist(), window.tolist(), strict=True)
+    ]
+    return {key: np.stack([row[key] for row in rows]) for key in packing.KEYS}
 
 
 def batches(
@@ -61,8 +84,15 @@ def batches(
     Yields:
       The arrays of `packing`, each [len(rows), S].
     """
-    if start_step >= steps:
+    yield from ahead(Steps(corpus, steps, rows), start_step, threads, prefetch)
+
+
+def ahead(
+    elements: Steps | Groups, start: int = 0, threads: int = 4, prefetch: int = 8
+) -> Iterator[Row]:
+    """Yields the elements from `start` on, read ahead; the rest is as in `batches`."""
+    if start >= len(elements):
         return
-    data = grain.MapDataset.source(Steps(corpus, steps, rows))[start_step:steps]
+    data = grain.MapDataset.source(elements)[start : len(elements)]
     options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=max(threads, prefetch))
     yield from data.to_iter_dataset(options)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
@@ -73,7 +75,21 @@ def widest_mesh(source: ModelSource) -> Mesh:
     return mesh_lib.make_mesh(f"fsdp={len(devices)}", devices)
 
 
-def ready_model(model: str, dtype: str = "auto", step: int = -1, weights: bool = True) -> Ready:
+def every_device(source: ModelSource) -> Mesh:
+    """All devices: as many on `fsdp` as the model's width divides over, the others on `data`."""
+    count, arch = jax.device_count(), source.architecture
+    sizes = (arch.hidden_size, arch.num_attention_heads * arch.head_dim, arch.intermediate_size)
+    fsdp = math.gcd(count, *sizes)
+    return mesh_lib.make_mesh(f"data={count // fsdp},fsdp={fsdp}")
+
+
+def ready_model(
+    model: str,
+    dtype: str = "auto",
+    step: int = -1,
+    weights: bool = True,
+    spread: Callable[[ModelSource], Mesh] = widest_mesh,
+) -> Ready:
     """Opens a folder, run or hub id and places it in the types it is stored in.
 
     Args:
@@ -81,6 +97,7 @@ def ready_model(model: str, dtype: str = "auto", step: int = -1, weights: bool =
       dtype: of the computation; "auto" is float32 on a CPU and bfloat16 elsewhere.
       step: of a run; -1 for the latest verified.
       weights: whether to load them.
+      spread: the devices to use.
 
     Raises:
       InputError: as `open_model` and `ModelSource.load`.
@@ -89,7 +106,7 @@ def ready_model(model: str, dtype: str = "auto", step: int = -1, weights: bool =
     source = open_model(model, step)
     for note in source.notes:
         say(f"{source.where}: {note}")
-    mesh = widest_mesh(source)
+    mesh = spread(source)
     params = {}
     if weights:
         shardings = mesh_lib.shardings(mesh, source.shapes)
