@@ -119,6 +119,7 @@ def _told(out: Path) -> dict[str, Any]:
     figures: dict[str, Any] = {"out": str(out), "scored_with": losses.model, **asdict(of)}
     figures |= {"sequences": of.sequences, "tokens": int(losses.weights.sum(dtype=np.float64))}
     figures["loss"] = float(losses.nll.sum(dtype=np.float64) / max(1, figures["tokens"]))
+    figures["losses"] = spreads = {}
     print(
         f"{of.sequences:,} sequences, {human(figures['tokens'])} tokens, loss "
         f"{figures['loss']:.4f} a token\n"
@@ -128,7 +129,7 @@ def _told(out: Path) -> dict[str, Any]:
     for name, group in (("batches", of.batch_size), ("sequences", 1)):
         means = losses.means(group)
         spread = np.quantile(means, _QUANTILES).tolist()
-        figures[name] = {"deviation": float(means.std()), **dict(zip(ranks, spread, strict=True))}
+        spreads[name] = {"deviation": float(means.std()), **dict(zip(ranks, spread, strict=True))}
         values = "".join(f"{value:>9.4f}" for value in spread)
         print(f"{name:<12}{means.std():>10.4f}{values}")
     return figures

@@ -94,6 +94,7 @@ def _figures(corpus: Corpus, steps: int) -> dict[str, Any]:
     return {
         "fingerprint": file.fingerprint,
         "batches": order.fingerprint,
+        "kept": len(file.kept.numbers) if file.kept else 0,
         **{key: getattr(file, key) for key in ("base", "notes", "tokenizer", "held_out", "seed")},
         "seq_len": order.seq_len,
         "batch_size": order.batch_size,
@@ -126,6 +127,8 @@ def _print(path: Path, corpus: Corpus, figures: dict[str, Any]) -> None:
     print(f"order: {path}, fingerprint {figures['fingerprint'][:16]}")
     if figures["base"]:
         print(f"made from the order with fingerprint {figures['base'][:16]}")
+    if figures["kept"]:
+        print(f"of which it keeps {figures['kept']:,} sequences")
     for key, value in figures["notes"].items():
         print(f"  {key}: {value}")
     tokens = figures["steps"] * figures["batch_size"] * figures["seq_len"]

@@ -24,10 +24,10 @@ import numpy as np
 from maxlite import outputs
 from maxlite.config import Config, Data, resolve
 from maxlite.data.kept import KeptOrder, kept_numbers
-from maxlite.data.order import LIMIT, VERSION, Order, OrderSource
+from maxlite.data.order import LIMIT, VERSION, Mixture, Order, OrderSource
 from maxlite.data.view import digest
 from maxlite.errors import InputError
-from maxlite.mixture import Source
+from maxlite.mixture import Source, phases
 from maxlite.tokenizer import Tokenizer
 
 FORMAT = 1
@@ -156,6 +156,21 @@ class OrderFile:
             changes = any(listed.source.later for listed in self.sources)
             kept = Kept(np.sort(numbers), self.seed, batch_size if changes else 0)
         return replace(self, seed=seed, kept=kept, base=self.fingerprint, notes=dict(notes))
+
+    def source_of(self, numbers: np.ndarray, batch_size: int) -> np.ndarray:
+        """Which source sequences are from, by their numbers: int64, without looking at any text.
+
+        Args:
+          numbers: of sequences; int64 [N].
+          batch_size: sequences a step that they are read with.
+        """
+        if self.kept:
+            numbers = kept_numbers(self.kept.numbers, self.seed, numbers)
+            batch_size = self.kept.batch_size
+        changes = phases([listed.source for listed in self.sources])
+        return Mixture([(step * batch_size, weights) for step, weights in changes]).draws(numbers)[
+            0
+        ]
 
     def check(self, settings: Data, tokenizer: Tokenizer, seq_len: int) -> None:
         """Refuses a run that would follow this order with other settings than it was made with."""

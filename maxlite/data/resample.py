@@ -52,16 +52,45 @@ def resample(losses: np.ndarray, fraction: float, temperature: float, seed: int)
     return np.sort(np.lexsort((noise, lot))[len(losses) - count :])
 
 
-def kept_shares(losses: np.ndarray, kept: np.ndarray, parts: int = 10) -> list[dict[str, float]]:
+def chances(losses: np.ndarray, fraction: float, temperature: float) -> np.ndarray:
+    """How likely each unit is to be kept, close to exact where there are many.
+
+    Each unit waits for a time of rate exp(l / T), and those are kept whose time is below a bound
+    that lets so many through.
+
+    Args:
+      losses, fraction, temperature: as in `resample`, which has checked them.
+
+    Returns:
+      float64 [N], their mean the fraction.
+    """
+    losses = np.asarray(losses, np.float64)
+    with np.errstate(all="ignore"):
+        rates = (losses - losses.mean()) / temperature  # logarithms
+    if fraction == 1 or not np.isfinite(rates).all():  # a temperature of 0, or as good as that
+        return (losses >= np.quantile(losses, 1 - fraction)).astype(np.float64)
+    low, high = -700 - rates.max(), 700 - rates.min()
+    for _ in range(100):
+        bound = (low + high) / 2
+        kept = -np.expm1(-np.exp(np.clip(rates + bound, -745, 709)))
+        low, high = (bound, high) if kept.mean() < fraction else (low, bound)
+    return kept
+
+
+def kept_shares(
+    losses: np.ndarray, kept: np.ndarray, expected: np.ndarray, parts: int = 10
+) -> list[dict[str, float]]:
     """How much was kept of the easiest tenth, of the next, and so on to the hardest.
 
     Args:
       losses: float [N].
       kept: which were kept; int64.
+      expected: of `chances`.
       parts: how many of equal size; fewer where there are fewer losses.
 
     Returns:
-      For each: "units" in it, "low" and "high" (losses), "kept" (their number) and "share".
+      For each: "units" in it, "low" and "high" (losses), "kept" (their number), "share" and
+      "expected" (a share).
     """
     chosen = np.zeros(len(losses), bool)
     chosen[kept] = True
@@ -73,6 +102,7 @@ def kept_shares(losses: np.ndarray, kept: np.ndarray, parts: int = 10) -> list[d
             "high": float(losses[part[-1]]),
             "kept": int(chosen[part].sum()),
             "share": float(chosen[part].mean()),
+            "expected": float(expected[part].mean()),
         }
         for part in np.array_split(order, min(parts, len(losses)))
     ]

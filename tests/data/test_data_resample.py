@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from maxlite.data.resample import kept_shares, resample
+from maxlite.data.resample import chances, kept_shares, resample
 from maxlite.errors import InputError
 
 LOSSES = np.array([0.3, 2.0, 1.1, 0.0, 2.9])
@@ -72,21 +72,17 @@ def test_large_losses_do_not_overflow():
 def test_means_that_hardly_differ_are_drawn_almost_evenly(deviation, top, bottom):
     losses = np.random.default_rng(0).normal(2.5, deviation, 75_000)
 
-    def ends(temperature):
+    def ends(temperature, what="share"):
         """Kept of the hardest and of the easiest tenth, in percent, as means of ten draws."""
-        told = [kept_shares(losses, resample(losses, 0.5, temperature, seed)) for seed in range(10)]
-        return [100 * np.mean([shares[i]["share"] for shares in told]) for i in (-1, 0)]
+        likely = chances(losses, 0.5, temperature)
+        told = [
+            kept_shares(losses, resample(losses, 0.5, temperature, seed), likely)
+            for seed in range(10)
+        ]
+        return [100 * np.mean([shares[i][what] for shares in told]) for i in (-1, 0)]
 
     assert ends(1.0) == pytest.approx([top, bottom], abs=1.5)
-    # Of so many, each is kept unless its exponential waiting time is above a common bound.
-    tenth = np.array_split(np.sort(losses), 10)
-    keen = np.exp(losses - 2.5)
-    low, high = 0.0, 10.0
-    for _ in range(60):
-        bound = (low + high) / 2
-        low, high = (bound, high) if np.exp(-bound * keen).mean() > 0.5 else (low, bound)
-    exact = [100 * (1 - np.exp(-bound * np.exp(part - 2.5)).mean()) for part in tenth[::-9]]
-    assert ends(1.0) == pytest.approx(exact, abs=0.7)
+    assert ends(1.0) == pytest.approx(ends(1.0, "expected"), abs=0.7)
     sharp, even = ends(deviation / 2), ends(1e6)
     assert sharp[0] > 90 and sharp[1] < 15
     assert even == pytest.approx([50, 50], abs=0.7)
@@ -100,6 +96,17 @@ def test_limits_of_the_temperature():
     assert len({tuple(resample(np.zeros(9), 0.4, 0.0, seed)) for seed in range(20)}) > 10
     kept = np.concatenate([resample(losses, 0.5, np.inf, seed) for seed in range(400)])
     assert np.bincount(kept, minlength=100).min() > 150
+
+
+@pytest.mark.parametrize("temperature", [0.0, 0.1, 1.0, np.inf])
+@pytest.mark.parametrize("fraction", [0.1, 0.5, 0.9, 1.0])
+def test_chances_are_the_frequencies(temperature, fraction):
+    losses = np.random.default_rng(1).normal(2.5, 0.5, 300)
+    kept = [resample(losses, fraction, temperature, seed) for seed in range(300)]
+    found = np.bincount(np.concatenate(kept), minlength=300) / 300
+    likely = chances(losses, fraction, temperature)
+    assert likely.mean() == pytest.approx(fraction, abs=0.005)
+    assert np.abs(found - likely).max() < 0.14  # five times sqrt(0.25 / 300)
 
 
 @given(
@@ -119,7 +126,9 @@ def test_it_keeps_so_many_different_ones(losses, fraction, temperature, seed):
     assert kept[0] >= 0 and kept[-1] < len(losses)
     np.testing.assert_array_equal(kept, resample(losses, fraction, temperature, seed))
     assert resample(losses, 1.0, temperature, seed).tolist() == list(range(len(losses)))
-    told = kept_shares(losses, kept)
+    likely = chances(losses, fraction, temperature)
+    assert (likely >= 0).all() and (likely <= 1).all()
+    told = kept_shares(losses, kept, likely)
     assert sum(part["kept"] for part in told) == len(kept)
     assert sum(part["units"] for part in told) == len(losses)
 
