@@ -91,7 +91,15 @@ def test_a_finished_sweep_is_planned_as_done_and_a_longer_one_refused(desk):
 
 def test_the_plan_at_the_papers_size_needs_nothing(tmp_path):
     big = {"parameters": 951_983_872, "rows": 48_000, "tied": "false", "head_dim": 128}
-    big |= {"ffn_multiple": 64, "depths": 20, "expansions": 2.667, "seq_len": 2048}
+    big |= {
+        "batch_size": 64,
+        "accumulate": 16,
+        "remat": "full",
+        "ffn_multiple": 64,
+        "depths": 20,
+        "expansions": 2.667,
+        "seq_len": 2048,
+    }
     given = [f"--config.{k}={v}" for k, v in big.items()]
     told = tmp_path / "told.json"
     outcome = call("maxlite.recipe", "--config=sweep.py", "--plan", *given, f"--json={told}")
@@ -109,6 +117,7 @@ def test_any_two_sizes_give_the_third():
         return [tuple(map(int, name.split("x"))) for name in names]
 
     assert len(shapes(depths="4,8", expansions="2,4")) == 4
+    assert len(shapes(depths="4", expansions="2.66,2.67")) == 1
     for depth, width, ffn in shapes(depths="4,8", widths="256,320", expansions=""):
         assert depth in (4, 8) and width in (256, 320) and ffn % 8 == 0
     for _, width, ffn in shapes(depths="", widths="256", expansions="1,2,3"):

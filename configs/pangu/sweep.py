@@ -14,6 +14,7 @@ ours over that, to plan or to run:
   --config.parameters=951983872 --config.rows=48000 --config.tied=false --config.head_dim=128
   --config.ffn_multiple=64 --config.depths=9,14,20,28,40 --config.expansions=1.5,2.77,4
   --config.batch_size=1024 --config.seq_len=2048 --config.steps=2400 --config.learning_rate=1e-4
+  --config.accumulate=16 --config.remat=full
 """
 
 from dataclasses import dataclass
@@ -45,6 +46,8 @@ class Sweep(Recipe):
     ffn_multiple: int = 8  # FFN channels are a multiple of it
     steps: int = 500  # of each run
     batch_size: int = 8
+    accumulate: int = 1  # as in a stage
+    remat: str = "none"  # as in a stage
     seq_len: int = 256
     learning_rate: float = 1e-3  # the same for all, which favours none on purpose
     seed: int = 0
@@ -74,6 +77,8 @@ class Sweep(Recipe):
                     "data.held_out": self.held_out,
                     "steps": self.steps,
                     "batch_size": self.batch_size,
+                    "accumulate": self.accumulate,
+                    "remat": self.remat,
                     "seq_len": self.seq_len,
                     "optimizer.learning_rate": self.learning_rate,
                     "seed": self.seed,
@@ -97,9 +102,8 @@ class Sweep(Recipe):
             given = {"depth": int(depth), "width": int(width), "expansion": expansion}
             near = solve(self.parameters, like, **given, **rules, tolerance=0.25)
             depth, width = near.num_hidden_layers, near.hidden_size
-            found.append(
-                solve(self.parameters, like, depth=depth, width=width, **rules, tolerance=0.02)
-            )
+            shape = solve(self.parameters, like, depth=depth, width=width, **rules, tolerance=0.02)
+            found += [shape] if shape not in found else []  # two expansions may come to the same
         return found
 
     def sizes(self, name: str) -> list[float]:
