@@ -79,10 +79,13 @@ class Read(Block):
         self._folder = common.rfind("/") + 1
 
     def run(self, data: Any, rank: int = 0, world_size: int = 1) -> Iterator[Document]:
+        began = time.perf_counter()
         for batch in _batches(self._documents(rank)):
+            self.count("seconds", time.perf_counter() - began)
             self.count("documents_out", len(batch))
             self.count("bytes_out", _size([d.text for d in batch]))
             yield from batch
+            began = time.perf_counter()
 
     def _documents(self, rank: int) -> Iterator[Document]:
         invalid = 0

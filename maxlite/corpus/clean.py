@@ -78,11 +78,16 @@ def clean(
             return None
         try:
             _run(config, several, work)
-        except BaseException:
+        except BaseException as error:
             if any(work.glob("passes/*/completions/*")):
                 say(f"what is done is kept in {work}; start again to go on")
             else:
                 shutil.rmtree(work)
+            if isinstance(error, OSError) and error.errno in outputs.FULL:
+                raise InputError(
+                    f"there is no room in {out.parent} to clean {config.text} (the disk or a quota "
+                    "is full); free some space and run again"
+                ) from error
             raise
         return _finish(config, several, work, out, page)
 
@@ -129,7 +134,7 @@ def _finish(
     Raises:
       InputError: no document is left.
     """
-    rows = funnel(config, several, [_logs(work, i) for i in range(len(several))])
+    rows = funnel(config, several, [_logs(work, i) for i in range(len(several))], work)
     plan = json.loads((work / "plan.json").read_text())
     figures = {"steps": rows, "files": plan["files"], "out": str(out), "format": FORMAT}
     figures = json.loads(json.dumps(figures, default=plain))

@@ -103,7 +103,11 @@ def resolve(config: Any) -> Cleaning:
     for i, step in enumerate(config.steps):
         if isinstance(step, Step):
             config_lib.check_fields(step, f"steps[{i}]")
-            step.check()
+            try:
+                step.check()
+            except (TypeError, ValueError) as error:  # of something in a tuple, which has no type
+                name = type(step).__name__
+                raise InputError(f"config key 'steps[{i}]': {name} cannot be so: {error}") from None
         elif not callable(getattr(step, "run", None)):  # datatrove's have one
             raise InputError(
                 f"config key 'steps' holds {step!r}, which is no step: write them like Repair()"

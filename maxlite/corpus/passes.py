@@ -72,7 +72,7 @@ def passes(
         blocks, about, names = [ReadShard(work / folder)], [-2], []
 
     for i, step in enumerate(config.steps):
-        dropped = work / "dropped" / f"{i:02d}-{named(step)}" if config.keep_dropped else None
+        dropped = dropped_by(config, i, work) if config.keep_dropped else None
         if isinstance(step, Corpuswide):
             signed, matched, judged = (work / f"{i:02d}-{x}" for x in ("signed", "matched", "said"))
             blocks.append(Sign(step, signed))
@@ -93,3 +93,8 @@ def passes(
         names.append(named(step).replace("-", " "))
     close("out")
     return done
+
+
+def dropped_by(config: Cleaning, i: int, work: Path) -> Path:
+    """The folder for what a step drops."""
+    return work / "dropped" / f"{i:02d}-{named(config.steps[i])}"

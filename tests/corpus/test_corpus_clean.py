@@ -3,6 +3,7 @@
 import gzip
 import json
 import os
+import resource
 import signal
 from dataclasses import dataclass
 from pathlib import Path
@@ -174,11 +175,12 @@ def test_funnel_counts_documents_bytes_and_reasons(text, tmp_path):
     assert once["documents_in"] - once["documents_out"] == once["reasons"]["again"]["documents"]
     assert shout["changed"] == shout["documents_out"] == again["documents_in"]
     assert short["settings"] == {"least": 9}
-    assert all(row["seconds"] > 0 for row in (short, once, shout))
+    assert all(row["seconds"] > 0 for row in (read, short, once, shout))
 
 
 def test_dropped_documents_are_kept_with_their_reason(text, tmp_path):
-    clean(cleaning(text, tmp_path / "out", (Short(9), Once(8)), keep_dropped=True, workers=1))
+    config = cleaning(text, tmp_path / "out", (Short(9), Once(8)), keep_dropped=True, workers=1)
+    read, first, second = clean(config)["steps"]
     import zstandard
 
     with zstandard.open(tmp_path / "out/dropped/00-short/00000.jsonl.zst", "rt") as file:
@@ -187,6 +189,8 @@ def test_dropped_documents_are_kept_with_their_reason(text, tmp_path):
     assert {d["reason"] for d in short} == {"short"}
     assert short[0]["id"].startswith("raw.txt:0:")
     assert (tmp_path / "out/dropped/01-once/00000.jsonl.zst").exists()
+    assert first["examples"] == [{"reason": "short", "text": d["text"]} for d in short[:5]]
+    assert {said["reason"] for said in second["examples"]} == {"again"} and "examples" not in read
 
 
 def test_killed_process_is_told_and_the_rest_goes_on(text, tmp_path, monkeypatch):
@@ -314,6 +318,18 @@ def test_bad_input_leaves_nothing_if_nothing_was_done(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["a.jsonl"]
 
 
+def test_a_full_disk_is_told_and_leaves_nothing(text, tmp_path):
+    config = cleaning(text, tmp_path / "out", (Shout(),), workers=1)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 13, before[1]))
+    try:
+        with pytest.raises(InputError, match=r"there is no room in .* free some space and run"):
+            clean(config)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert [p.name for p in tmp_path.iterdir()] == ["raw.txt"]
+
+
 @pytest.mark.parametrize("nothing", ["", "\n \n"])
 def test_a_corpus_without_text_is_told_from_one_that_is_dropped(tmp_path, nothing):
     (tmp_path / "a.txt").write_text(nothing)
@@ -363,25 +379,3 @@ def test_a_step_is_opened_once_in_a_process_and_pass(text, tmp_path, monkeypatch
     clean(cleaning(text, tmp_path / "out", (step, Once(8)), workers=1))
     assert (tmp_path / "opened").read_text() == "opened\n"
     assert "_open" not in vars(step)  # and what it has opened would not be sent on
-
-
-@pytest.mark.parametrize(
-    ("settings", "said"),
-    [
-        ({"steps": ("Short",)}, "'steps' holds 'Short', which is no step"),
-        ({"executor": "cloud"}, "'executor' must be one of 'local', 'slurm', 'ray', not 'cloud'"),
-        ({"workers": -1}, "'workers' must be at least 0"),
-        ({"workers": "2"}, "'workers' must be int, not str"),
-        ({"steps": (Short("9"),)}, r"'steps\[0\]\.least' must be int, not str"),
-        ({"read": "text"}, "'read' holds 'text', which is no reader"),
-        ({"read": Text(txt=3)}, r"'read\.txt' must be str"),
-        ({"text": ""}, r"'text' is empty; give --config\.text="),
-        ({"out": ""}, r"'out' is empty; give --config\.out="),
-        ({"text": "/nowhere/*.txt"}, "no file matches '/nowhere"),
-    ],
-)
-def test_a_config_that_cannot_work_is_refused(text, tmp_path, settings, said):
-    given = {"text": str(text), "out": str(tmp_path / "out"), **settings}
-    with pytest.raises(InputError, match=said):
-        clean(resolve(Cleaning(**given)))
-    assert not (tmp_path / "out.work").exists()

@@ -1,11 +1,14 @@
-"""What a cleaning reads: its shards, and which files it must not find."""
+"""Configs of cleanings: what is refused, the shards, and which files must not be read."""
 
 import os
 
 import pytest
 
-from maxlite.corpus.cleaning import Cleaning, resolve, shards, stamp
+from maxlite.corpus.cleaning import Cleaning, Text, resolve, shards, stamp
+from maxlite.corpus.filters import Length
+from maxlite.corpus.masking import Mask
 from maxlite.corpus.pairs import Pairs
+from maxlite.corpus.repetition import Repetition
 from maxlite.errors import InputError
 
 
@@ -63,3 +66,28 @@ def test_two_files_side_by_side_are_known_by_both(tmp_path):
     before = stamp(korean), stamp(japanese)
     (tmp_path / "a.ko").write_text("one\ntwo\n")
     assert stamp(korean) != before[0] and stamp(japanese) == before[1]
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"steps": ("Length",)}, "'steps' holds 'Length', which is no step"),
+        ({"executor": "cloud"}, "'executor' must be one of 'local', 'slurm', 'ray', not 'cloud'"),
+        ({"workers": -1}, "'workers' must be at least 0"),
+        ({"workers": "2"}, "'workers' must be int, not str"),
+        ({"steps": (Length("9"),)}, r"'steps\[0\]\.min_chars' must be int, not str"),
+        ({"steps": (Repetition(top=(2, 0.2)),)}, r"'steps\[0\]': Repetition cannot be so: "),
+        ({"steps": (Mask(replacements=(("email",),)),)}, r"'steps\[0\]': Mask cannot be so: "),
+        ({"read": "text"}, "'read' holds 'text', which is no reader"),
+        ({"read": Text(txt=3)}, r"'read\.txt' must be str"),
+        ({"text": ""}, r"'text' is empty; give --config\.text="),
+        ({"out": ""}, r"'out' is empty; give --config\.out="),
+        ({"text": "/nowhere/*.txt"}, "no file matches '/nowhere"),
+    ],
+)
+def test_a_config_that_cannot_work_is_refused(tmp_path, settings, said):
+    text = tmp_path / "raw.txt"
+    text.touch()
+    given = {"text": str(text), "out": str(tmp_path / "out"), **settings}
+    with pytest.raises(InputError, match=said):
+        shards(resolve(Cleaning(**given)))
