@@ -5,7 +5,8 @@ Example: python -m tools.clean_corpus --config=configs/corpus/korean.py \\
 
 OUT gets shards of {"text", "id"} (.jsonl.zst, which training and all tools here read), funnel.json
 and report.html, which show what each step let through. A cleaning that was stopped goes on when it
-is started again; --overwrite replaces OUT. In a config file, a step's settings are its arguments.
+is started again; --overwrite replaces OUT. In a config file, a step's settings are its arguments;
+steps of your own may be defined there, too (see maxlite/corpus/step.py).
 """
 
 import sys

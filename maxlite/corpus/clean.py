@@ -229,7 +229,11 @@ def _locked(work: Path) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise InputError(f"another process is working in {work}; wait for it") from None
-        yield
+        try:
+            yield
+        finally:
+            if work.exists() and [path.name for path in work.iterdir()] == ["lock"]:
+                shutil.rmtree(work)
 
 
 def _summary(config: Cleaning, shards: Sequence[Sequence[Part]], several: Sequence[Pass]) -> str:

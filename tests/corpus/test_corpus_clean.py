@@ -259,6 +259,19 @@ def test_nothing_is_replaced_unasked(text, tmp_path):
     assert cleaned(out) == LINES
 
 
+def test_what_another_cleaning_made_meanwhile_is_not_replaced(text, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+
+    def named_late(*arguments):
+        out.mkdir(exist_ok=True)
+        return ""
+
+    monkeypatch.setattr("maxlite.corpus.clean._summary", named_late)
+    with pytest.raises(InputError, match=r"out exists; choose another"):
+        clean(cleaning(text, out, workers=1))
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["out", "raw.txt"]
+
+
 def test_dry_run_writes_nothing(text, tmp_path, capsys):
     assert clean(cleaning(text, tmp_path / "out", STEPS), dry_run=True) is None
     assert "steps: short, once, shout, once" in capsys.readouterr().err

@@ -52,10 +52,19 @@ def cluster(tmp_path, monkeypatch):
 
 
 CONFIG = """
-from maxlite.corpus import Cleaning, Length, NearDuplicates, Sample
+from dataclasses import dataclass
+
+from maxlite.corpus import Change, Cleaning, Length, NearDuplicates, Sample
+
+@dataclass
+class Counted(Change):  # no other machine can import it
+    word: str = "길다"
+
+    def change(self, text):
+        return f"{text} {text.count(self.word)}"
 
 def get_config():
-    steps = (Length(min_chars=18), NearDuplicates(), Sample(share=0.5))
+    steps = (Counted(), Length(min_chars=20), NearDuplicates(), Sample(share=0.5))
     return Cleaning(steps=steps, shard_mb=1, workers=1)
 """
 
