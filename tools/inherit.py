@@ -8,22 +8,28 @@ written, or not at all (random, first). The sizes are those of --target or of nu
 out stay as they are.
 """
 
-import contextlib
 import dataclasses
 from pathlib import Path
 
 from absl import flags
 
-from maxlite.console import bytes_bar, say
+from maxlite.console import bytes_bar, human, say
 from maxlite.errors import InputError
 from maxlite.hf import metadata
-from maxlite.surgery import adapters, inheritance, magnitude
+from maxlite.surgery import adapters, depth, inheritance, magnitude
+from maxlite.surgery.scores import KINDS
 from maxlite.surgery.units import counts
 from maxlite.transforms import Inherit
 from tools import cli, surgery
 
 FLAGS = flags.FLAGS
-RUNNING = ("activation", "taylor", "learned", "block_influence", "leave_one_out")
+RUNNING = {  # criteria for which the model must run, and what they score
+    "activation": ("groups", "channels", "residual"),
+    "taylor": KINDS,
+    "learned": KINDS,
+    "block_influence": ("layers",),
+    "leave_one_out": ("layers",),
+}
 
 flags.DEFINE_string("target", "", "A config.json with the sizes to get, or a folder with one.")
 flags.DEFINE_integer("hidden_size", 0, "Residual channels to keep.", 0)
@@ -35,8 +41,8 @@ flags.DEFINE_enum("criterion", "", ["", *magnitude.CRITERIA, *RUNNING], "Default
 flags.DEFINE_string("scores", "", "Files of tools.importance, with commas between them.")
 flags.DEFINE_string("save_scores", "", "Write the scores by --criterion to this file.")
 flags.DEFINE_string("text", "", "Text to measure on: files, as globs with commas between them.")
-flags.DEFINE_integer("sequences", 64, "Of the text: how many sequences.", 1)
-flags.DEFINE_integer("seq_len", 512, "Of the text: tokens in a sequence.", 2)
+flags.DEFINE_integer("sequences", 128, "Of the text: how many sequences.", 1)
+flags.DEFINE_integer("seq_len", 0, "Tokens in each; 0: the model's context, at most 2048.", 0)
 flags.DEFINE_integer("seed", 0, "Of random, and of what is drawn from the text.", 0)
 
 
@@ -46,39 +52,65 @@ def main():
     settings = {f.name: FLAGS[f.name].value for f in dataclasses.fields(Inherit)}
     before = surgery.opened()
     adapters.refuse(before, "inherit")
-    # whatever can be refused is, before the model runs
-    plan = inheritance.planned(before, **settings | ({"criterion": "first"} if running else {}))
-    if running and FLAGS.dry_run:
-        say(f"would measure {FLAGS.criterion} on {FLAGS.text}")
-        return _figures(before, surgery.finish(before, plan.result()), plan, {})
-    with bytes_bar("reading weights") if not running else contextlib.nullcontext() as progress:
-        given = [_measured(plan.after)] if running else []
-        settings["criterion"] = "" if running else FLAGS.criterion
+    given = []
+    if running:
+        settings["criterion"] = ""
+        # a stand-in, so that whatever can be refused is before the model runs
+        plan = inheritance.planned(before, **settings | {"criterion": "first"})
+        judged = [k for k in plan.scored if not any(k in one.arrays for one in plan.given)]
+        _check_running(judged)
+        if FLAGS.dry_run:
+            say(f"would measure {' and '.join(judged)} by {FLAGS.criterion} on {FLAGS.text}")
+            say(f"{human(before.parameters)} parameters -> {human(depth.parameters(plan.after))}")
+            return None
+        from maxlite.state.ready import ready_model
+
+        ready = ready_model(FLAGS.model, dtype="float32")  # scores are small differences
+        given = [_measured(ready, {kind: counts(plan.after)[kind] for kind in judged})]
+        del ready
+    with bytes_bar("reading weights") as progress:
         plan = inheritance.planned(before, **settings, given=given, progress=progress)
         shares = plan.shares()
-    arguments = {name: FLAGS[name].value for name in _told(running)}
     after = plan.result(shares)
-    history = metadata.noted(after.metadata, "inherit", arguments)
+    history = metadata.noted(after.metadata, "inherit", _told(running))
     after = dataclasses.replace(after, metadata=history)
     if FLAGS.save_scores and not FLAGS.dry_run:
         (given[0] if given else plan.measured).write(_save())
         say(f"wrote {FLAGS.save_scores}")
-    return _figures(before, surgery.finish(before, after), plan, shares)
+    surgery.finish(before, after)
+    return _figures(before, plan, shares)
 
 
-def _measured(after):
-    """Scores by a criterion for which the model must run."""
-    from maxlite.importance import measure
+def _measured(ready, budget):
+    """Scores by a criterion for which the model must run; a learned mask keeps to the budget."""
+    from maxlite.importance import text as text_lib
+    from maxlite.importance.learned import Learning
+    from maxlite.importance.measure import measure
 
-    return measure(
-        FLAGS.model,
-        FLAGS.criterion,
-        FLAGS.text,
+    text = text_lib.read(
+        [part for part in FLAGS.text.split(",") if part],
+        ready.tokenizer,
         sequences=FLAGS.sequences,
-        seq_len=FLAGS.seq_len,
+        seq_len=FLAGS.seq_len or min(ready.architecture.max_position_embeddings, 2048),
         seed=FLAGS.seed,
-        target=after,
     )
+    learning = Learning(budget, seed=FLAGS.seed) if FLAGS.criterion == "learned" else None
+    return measure(ready, FLAGS.criterion, text, learning=learning)
+
+
+def _check_running(judged):
+    """Refuses a criterion that says nothing of what must be chosen, or has nothing to choose."""
+    if not judged:
+        raise InputError(
+            f"nothing is chosen by --criterion={FLAGS.criterion}: leave it out, or give sizes to"
+            " shrink (layers too only with --layers=importance)"
+        )
+    missing = [kind for kind in judged if kind not in RUNNING[FLAGS.criterion]]
+    if missing:
+        raise InputError(
+            f"--criterion={FLAGS.criterion} says nothing of {' and '.join(missing)}, of which fewer"
+            " shall stay: choose another, or give --scores of these"
+        )
 
 
 def _check_flags(running):
@@ -103,27 +135,28 @@ def _save():
 
 
 def _told(running):
-    """The settings that maxlite.json shall tell of."""
+    """The settings that maxlite.json tells of."""
     names = [f.name for f in dataclasses.fields(Inherit)]
     names += ["text", "sequences", "seq_len"] if running else []
-    return [name for name in names if FLAGS[name].value]
+    return {name: FLAGS[name].value for name in names if FLAGS[name].value}
 
 
-def _figures(before, after, plan, shares):
-    has, wanted = counts(before.architecture), counts(after.architecture)
+def _figures(before, plan, shares):
+    has, wanted = counts(before.architecture), counts(plan.after)
+    kept = {
+        kind: {
+            "kept": wanted[kind],
+            "of": has[kind],
+            "criterion": plan.scored.get(kind),
+            "share": shares.get(kind),
+        }
+        for kind in has
+    }
     return {
         "parameters_before": before.parameters,
-        "parameters": after.parameters,
+        "parameters": depth.parameters(plan.after),
         "layers": plan.layers,
-        "kept": {
-            kind: {
-                "kept": wanted[kind],
-                "of": has[kind],
-                "criterion": plan.scored.get(kind),
-                "share": shares.get(kind),
-            }
-            for kind in has
-        },
+        "kept": kept,
         "out": FLAGS.out,
     }
 

@@ -151,7 +151,7 @@ def planned(
     Args:
         model: The larger model.
         target, layers, criterion, scores, seed: As there.
-        given: Scores beside those of files.
+        given: Scores for what files lack; of different kinds of units.
         progress: Called as weights are read.
         numbers: The sizes, `sizes.SIZES`.
 
@@ -173,9 +173,10 @@ def planned(
         if depth != len(choice):
             raise InputError(f"layers {layers!r} are {len(choice)}, but num_hidden_layers {depth}")
         wanted["num_hidden_layers"] = depth
-    found = [*given]
+    found: list[Importance] = []
     for file in [part.strip() for part in scores.split(",") if part.strip()]:
         found.append(_read(file, model, found))
+    found += [one.without({kind for file in found for kind in file.arrays}) for one in given]
     if criterion not in ("", *magnitude.CRITERIA):
         raise InputError(
             f"criterion {criterion!r} is none of {', '.join(magnitude.CRITERIA)}: for another,"
@@ -215,7 +216,7 @@ def _read(file: str, model: LazyModel, before: Sequence[Importance]) -> Importan
     found.check_fits(model, file)
     twice = [kind for kind in found.arrays if any(kind in one.arrays for one in before)]
     if twice:
-        raise InputError(f"{file} has scores of {twice[0]}, and so has what is given before it")
+        raise InputError(f"{file} has scores of {twice[0]}, and so has a file before it")
     return found
 
 

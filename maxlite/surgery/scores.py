@@ -5,6 +5,8 @@ layer, D channels of the residual stream. Larger means more important; only the 
 array, or within its row for one layer, has a meaning.
 """
 
+import dataclasses
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,6 +53,11 @@ class Importance:
         """What there is, by name."""
         found = {kind: getattr(self, kind) for kind in KINDS}
         return {kind: array for kind, array in found.items() if array is not None}
+
+    def without(self, kinds: Collection[str]) -> "Importance":
+        """The same without the scores of some kinds of units."""
+        absent: dict[str, Any] = dict.fromkeys(self.arrays.keys() & {*kinds})
+        return dataclasses.replace(self, **absent)
 
     def write(self, path: str | Path) -> None:
         """Writes one safetensors file, whole or not at all; what is there is replaced.
