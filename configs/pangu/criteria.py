@@ -33,9 +33,10 @@ class Criteria(Recipe):
     layers: str = "ends"  # which stay: for all criteria alike, so that channels are compared
     texts: int = 2000  # that the model writes to train on; a tenth of it to measure and to judge on
     text_tokens: int = 256  # of each, at most
+    sequences: int = 64  # that the criteria are measured on
     steps: int = 300
-    batch_size: int = 16
-    seq_len: int = 256
+    batch_size: int = 8
+    seq_len: int = 128
     learning_rate: float = 1e-3
 
     def plan(self):
@@ -76,7 +77,8 @@ class Criteria(Recipe):
             for seed in range(self.seeds):
                 name = f"{criterion}-{seed}"
                 small = out / "inherited" / name
-                measured = {"text": texts["calibration"]} if criterion in MEASURED else {}
+                text = {"text": texts["calibration"], "sequences": self.sequences}
+                measured = text | {"seq_len": self.seq_len} if criterion in MEASURED else {}
                 yield Step.tool(
                     f"inherit-{name}",
                     "inherit",
