@@ -4,6 +4,7 @@
   import    a model folder onto this machine's devices: time and peak memory, beside transformers
   freeze    a step with a part frozen, beside the full step and a hook that masks gradients
   qlora     adapters over weights in nf4, beside the same over weights as stored; with --text
+  second_look  a second round on what was hard, beside one on a random half
   surgery   depth up-scaling, LLaMA-Pro and vocabulary extension, beside `cp` of what they write
   tokenize  counting the tokens of a text file, beside the bare batch encoder of its library
 
@@ -25,8 +26,11 @@ flags.DEFINE_string("model", "", "The folder to measure with; empty: random weig
 flags.DEFINE_float("size_gb", 3.0, "Size of the random weights, in 10^9 bytes.", 0.001)
 flags.DEFINE_string("dir", "", "Where the random weights are written; empty: a temporary folder.")
 flags.DEFINE_integer("runs", 3, "Runs of each; the median counts.", 1)
-flags.DEFINE_string("text", "", "data, qlora: globs of text, with commas; tokenize: a .txt file.")
+flags.DEFINE_string(
+    "text", "", "data, qlora, second_look: globs, with commas; tokenize: a .txt file."
+)
 flags.DEFINE_string("tokenizer", "", "data, tokenize: a folder, or a .model or .json file.")
+flags.DEFINE_integer("steps", 200, "second_look: steps of round one.", 1)
 flags.DEFINE_enum("remat", "none", ["none", "full"], "freeze: what is computed again.")
 flags.DEFINE_enum("against", "transformers", ["transformers", "none"], "import: the peer.")
 
@@ -35,6 +39,7 @@ VERBS = {
     "freeze": "freeze",
     "import": "importing",
     "qlora": "qlora",
+    "second_look": "second_look",
     "surgery": "surgery",
     "tokenize": "tokenize",
 }  # modules

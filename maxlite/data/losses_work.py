@@ -132,22 +132,24 @@ class Work:
           InputError: something else is there.
         """
         with self.alone():
-            if not self.folder.exists() and self.is_made():
-                return True
-            if len(self.todo()):
-                return False
-            if self.out.exists() and not overwrite:
-                raise InputError(f"{self.out} exists; choose another --out, or give --overwrite")
-            arrays = np.concatenate([np.load(self._file(c)) for c in range(self.count)], axis=1)
-            said = {"format": FORMAT, "of": dataclasses.asdict(self.of), "model": self.model}
-            said["content"] = content(arrays)
-            with outputs.new_folder(self.out, replace=overwrite) as folder:
-                for name, array in zip(ARRAYS, arrays, strict=True):
-                    np.save(folder / f"{name}.npy", array)
-                outputs.write_text(folder / FILE, json.dumps(said, indent=2, ensure_ascii=False))
-            shutil.rmtree(self.folder)
+            if self.folder.exists() or not self.is_made():
+                if len(self.todo()):
+                    return False
+                if self.out.exists() and not overwrite:
+                    raise InputError(f"{self.out} exists; choose another --out, or --overwrite it")
+                self._join(overwrite)
         self._lock.unlink(missing_ok=True)
         return True
+
+    def _join(self, replace: bool) -> None:
+        arrays = np.concatenate([np.load(self._file(c)) for c in range(self.count)], axis=1)
+        said = {"format": FORMAT, "of": dataclasses.asdict(self.of), "model": self.model}
+        said["content"] = content(arrays)
+        with outputs.new_folder(self.out, replace=replace) as folder:
+            for name, array in zip(ARRAYS, arrays, strict=True):
+                np.save(folder / f"{name}.npy", array)
+            outputs.write_text(folder / FILE, json.dumps(said, indent=2, ensure_ascii=False))
+        shutil.rmtree(self.folder)
 
     def alone(self) -> Any:
         """A block that one process at a time enters."""

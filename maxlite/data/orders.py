@@ -143,6 +143,8 @@ class OrderFile:
         """
         if not len(numbers):
             raise InputError("no sequence is kept; keep a larger share")
+        changes = any(listed.source.later for listed in self.sources)
+        kept = Kept(np.sort(numbers), self.seed, batch_size if changes else 0)
         if self.kept:  # numbers are always those of the first order, so that rounds do not pile up
             if (last := int(numbers.max())) >= len(self.kept.numbers):
                 raise InputError(
@@ -152,9 +154,8 @@ class OrderFile:
                 )
             chosen = kept_numbers(self.kept.numbers, self.seed, numbers)
             kept = replace(self.kept, numbers=np.sort(chosen))
-        else:
-            changes = any(listed.source.later for listed in self.sources)
-            kept = Kept(np.sort(numbers), self.seed, batch_size if changes else 0)
+        if (np.diff(kept.numbers) == 0).any():
+            raise ValueError("a sequence is kept twice")
         return replace(self, seed=seed, kept=kept, base=self.fingerprint, notes=dict(notes))
 
     def source_of(self, numbers: np.ndarray, batch_size: int) -> np.ndarray:
