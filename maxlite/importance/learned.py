@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import jax
@@ -20,10 +21,10 @@ from maxlite.errors import InputError
 from maxlite.importance import gates as gates_lib
 from maxlite.importance.text import Text
 from maxlite.model.loss import summed_loss
+from maxlite.state import mesh as mesh_lib
 from maxlite.state.ready import Ready
 
 _MOMENTUM = 0.9
-_SETTLE = 0.4  # the share of the steps, at the end, without noise
 
 Arrays = dict[str, jax.Array]
 
@@ -78,13 +79,16 @@ def learned(ready: Ready, text: Text, size: int, learning: Learning) -> dict[str
 
     Each unit has a score, 0 at first. In each step the mask is 1 for the k best of a row of scores
     and 0 for the others, so the loss is that of a model that can be cut out, never that of one
-    between (`gates.masked`). Behind it the gradient passes to the scores as if the mask were they
-    (straight through, arXiv 1308.3432): that of a unit left out, too, says what it would bring
-    back. It is divided by its root mean square over all units of a kind, and descended with momentum,
-    not with Adam, which would make a unit that matters little move as fast as one that matters
-    much. Gumbel noise on the scores makes the k best a draw without replacement with
-    p ∝ exp(score / temperature) and shows each unit in many companies. Its temperature falls from
-    1 to 0 over the first 60 % of the steps; the others train the mask that will be returned.
+    between (`gates.masked`). Gumbel noise on the scores makes the k best a draw without replacement
+    with p ∝ exp(score / temperature), and shows each unit in and out, in many companies; the
+    temperature falls from 1 to 0.
+
+    The slope of the loss behind the mask passes to the scores as if it were theirs (straight
+    through, arXiv 1308.3432), divided by the share of units that are in or out, whichever the unit
+    is. So a score gathers the slopes at 0 and at 1 alike, the two ends of the trapezoidal rule for
+    what the unit is worth; the slope at 1 alone says little in a trained model. All slopes of a
+    kind are divided by their root mean square and descended with momentum, not with Adam, which
+    would make a unit that matters little move as fast as one that matters much.
 
     Args:
       ready: the model; its weights do not change.
@@ -108,27 +112,31 @@ def learned(ready: Ready, text: Text, size: int, learning: Learning) -> dict[str
         nll, weight = summed_loss(model, batch)
         return nll / jnp.maximum(weight, 1.0)
 
-    @jax.jit
+    everywhere = mesh_lib.replicated(ready.mesh)
+
+    @partial(jax.jit, out_shardings=everywhere)
     def step(state: tuple[Arrays, Arrays], number: jax.Array, params: Any, batch: Any) -> Any:
         scores, momentum = state
-        rest = jnp.maximum(0.0, 1 - number / ((1 - _SETTLE) * learning.steps))
+        temperature = 1 - number / learning.steps
         key = jax.random.fold_in(jax.random.key(learning.seed % 2**32), number)
         masks = {}
         for i, (kind, score) in enumerate(scores.items()):
             noise = jax.random.gumbel(jax.random.fold_in(key, i), score.shape)
-            masks[kind] = top(score + rest * noise, budget[kind])
+            masks[kind] = top(score + temperature * noise, budget[kind])
         mean, slopes = jax.value_and_grad(loss)(masks, params, batch)
 
-        def moved(slope: jax.Array, before: jax.Array) -> jax.Array:
+        def moved(mask: jax.Array, slope: jax.Array, before: jax.Array) -> jax.Array:
+            share = jnp.mean(mask)
+            slope /= jnp.where(mask > 0, share, jnp.maximum(1 - share, 1e-6))
             scale = jnp.sqrt(jnp.mean(slope**2))
             return _MOMENTUM * before + (1 - _MOMENTUM) * slope / jnp.maximum(scale, 1e-30)
 
-        momentum = jax.tree.map(moved, slopes, momentum)
+        momentum = jax.tree.map(moved, masks, slopes, momentum)
         scores = jax.tree.map(lambda s, m: s - learning.learning_rate * m, scores, momentum)
         return (scores, momentum), mean
 
-    nothing = {kind: jnp.zeros(shape) for kind, shape in shapes.items()}
-    state = nothing, nothing
+    nothing = {kind: np.zeros(shape, np.float32) for kind, shape in shapes.items()}
+    state = jax.device_put((nothing, nothing), everywhere)
     with (
         ready.on_mesh(),
         tqdm(total=learning.steps, desc="learning", unit=" steps", delay=2, leave=False) as bar,

@@ -38,9 +38,7 @@ def walk(model: Llama, batch: Mapping[str, jax.Array], look: Look) -> tuple[jax.
     segments = batch["segments"], batch["segments"]
     frequencies = np.array(model.frequencies, np.float32)
     context = Context(rope.angles(frequencies, batch["positions"]), segments, jnp.int32(0))
-    stack: dict[str, Any] = {
-        name: stored(variable) for name, variable in model.model.layers.items()
-    }
+    stack: dict[str, Any] = {name: stored(leaf) for name, leaf in model.model.layers.items()}
 
     def body(x_BSD: jax.Array, arrays: dict[str, Any]) -> tuple[jax.Array, Any]:
         variables = {name: nnx.Param(array) for name, array in arrays.items()}

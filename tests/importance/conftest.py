@@ -1,5 +1,3 @@
-import shutil
-
 import importance_examples as examples
 import pytest
 
@@ -10,7 +8,7 @@ def trained_folder(tmp_path_factory, make_folder, tiny_text):
     folder = make_folder(
         tmp_path_factory.mktemp("trained") / "model", num_hidden_layers=3, scale=0.1
     )
-    examples.train(folder, tiny_text, steps=60)
+    examples.train(folder, tiny_text, steps=300)
     return folder
 
 
@@ -26,13 +24,12 @@ def text(trained, tiny_text):
     return examples.text_of(trained, tiny_text)
 
 
-@pytest.fixture
-def killed(trained_folder, tmp_path):
-    """killed(**units) -> Ready: the trained model with dead units."""
-
-    def make(**units):
-        folder = shutil.copytree(trained_folder, tmp_path / "killed")
-        examples.kill(folder, **units)
-        return examples.one_device(folder)
-
-    return make
+@pytest.fixture(scope="session")
+def planted(tmp_path_factory, make_folder, tiny_text):
+    """Another that had dead units from the start, so that the others learned without them."""
+    folder = make_folder(
+        tmp_path_factory.mktemp("planted") / "model", num_hidden_layers=3, scale=0.1
+    )
+    examples.kill(folder, **examples.DEAD)
+    examples.train(folder, tiny_text, steps=300)
+    return examples.one_device(folder)

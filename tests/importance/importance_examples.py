@@ -16,6 +16,12 @@ from maxlite.state.ready import Ready
 from maxlite.state.source import open_model
 
 SEQ_LEN = 32
+DEAD = {
+    "layers": [1],
+    "groups": [(0, 1), (2, 0)],
+    "channels": [(i, c) for i in (0, 2) for c in (0, 7 + i, 40)],
+    "residual": [2, 30],
+}
 
 
 def one_device(folder: Path) -> Ready:
@@ -63,7 +69,7 @@ def train(folder: Path, text: Path, steps: int) -> None:
 
 
 def kill(folder: Path, *, layers=(), groups=(), channels=(), residual=()) -> None:
-    """Zeroes what units give: their columns of the projections that write, or their rows.
+    """Zeroes weights of units on both sides, so that training them changes nothing.
 
     Args:
       folder: of a tiny model with 2 groups of 2 heads of size 8, changed in place.
