@@ -7,8 +7,6 @@ from types import TracebackType
 
 import numpy as np
 
-from maxlite import outputs
-
 
 class Appended:
     """Writes an array [R, ...] whose rows come in pieces; it is there once the `with` is left.
@@ -45,7 +43,8 @@ class Appended:
         os.replace(temporary, self._path.with_suffix(".bin"))
         shape = [self._rows, *self._like.shape[1:]]
         about = {"dtype": self._like.dtype.str, "shape": shape}
-        outputs.write_text(self._path.with_suffix(".json"), json.dumps(about))
+        # Nothing waits for the disk: a task that is not done is done again.
+        self._path.with_suffix(".json").write_text(json.dumps(about))
 
 
 def save(folder: Path, number: int, array: np.ndarray) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 _DROPPED, _KEPT, _DIGIT = range(3)
+_VARIED = (0, 0x20000), (0xE0000, 0xE1000)  # beside them are ideographs, or nothing
 _CHARS = 1 << 15  # of a portion: its arrays stay in a core's cache
 
 
@@ -63,7 +64,10 @@ def _before(mask: np.ndarray) -> np.ndarray:
 @functools.cache
 def _kinds() -> np.ndarray:
     """What becomes of each code point."""
-    return np.frombuffer(bytes(map(_kind, map(chr, range(0x110000)))), np.uint8)
+    kinds = np.full(0x110000, _KEPT, np.uint8)
+    for start, stop in _VARIED:
+        kinds[start:stop] = list(map(_kind, map(chr, range(start, stop))))
+    return kinds
 
 
 def _kind(char: str) -> int:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from maxlite.corpus.folded import fold, portions
+from maxlite.corpus.folded import _kind, _kinds, fold, portions
 
 # What meets at the border of two texts: digits, marks that compose, what NFKC makes longer or
 # joins, what is dropped, half a surrogate pair.
@@ -87,3 +87,8 @@ def test_portions_are_all_texts_in_order(sizes):
     parts = list(portions(texts))
     assert [text for part in parts for text in part] == texts
     assert all(len(part) == 1 or sum(map(len, part)) <= 1 << 15 for part in parts)
+
+
+def test_what_becomes_of_a_character_is_told_by_its_category_alone():
+    numbers = range(0, 0x110000, 7)
+    assert _kinds()[numbers].tolist() == [_kind(chr(n)) for n in numbers]
