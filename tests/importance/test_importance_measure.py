@@ -19,14 +19,10 @@ def lowest(array, count):
     return set(np.argsort(array, kind="stable")[:count].tolist())
 
 
-@pytest.mark.parametrize("criterion", CRITERIA)
+@pytest.mark.parametrize("criterion", [c for c in CRITERIA if c != "learned"])
 def test_dead_units_come_last(planted, tiny_text, criterion):
     text = examples.text_of(planted, tiny_text, sequences=32)
-    learning = None
-    if criterion == "learned":
-        budget = {"layers": 2, "groups": 1, "channels": 45, "residual": 30}
-        learning = Learning(budget, steps=150)
-    found = measure(planted, criterion, text, batch_size=16, learning=learning).arrays
+    found = measure(planted, criterion, text, batch_size=16).arrays
     assert found
     if "layers" in found:
         assert lowest(found["layers"], 1) == {1}
