@@ -24,8 +24,6 @@ from maxlite.model.loss import summed_loss
 from maxlite.state import mesh as mesh_lib
 from maxlite.state.ready import Ready
 
-_MOMENTUM = 0.9
-
 Arrays = dict[str, jax.Array]
 
 
@@ -37,8 +35,7 @@ class Learning:
       budget: by kind of unit, how many stay: of the layers, of the residual channels, and in every
         layer of its groups and channels. A kind that is not named stays whole, and gets no scores.
       steps: of training.
-      learning_rate: how far a step moves a score, when its gradient is an ordinary one; noise on
-        the scores has a scale of 1 at first.
+      learning_rate: how far a step moves a score towards what it has just seen; at most 1.
       seed: of the noise.
     """
 
@@ -53,7 +50,7 @@ def check(learning: Learning, arch: Architecture) -> None:
 
     Raises:
       InputError: it names no kind, or fewer units than 1 or more than there are; no steps; a
-        learning rate that is not above 0.
+        learning rate that is not above 0, or above 1.
     """
     if not learning.budget:
         raise InputError(
@@ -67,10 +64,10 @@ def check(learning: Learning, arch: Architecture) -> None:
                 f"a budget of {count} {kind} cannot be met: the model has {shape[-1]}"
                 f"{' in each layer' if len(shape) == 2 else ''}, and at least one must stay"
             )
-    if learning.steps < 1 or not 0 < learning.learning_rate < np.inf:
+    if learning.steps < 1 or not 0 < learning.learning_rate <= 1:
         raise InputError(
             f"{learning.steps} steps with a learning rate of {learning.learning_rate} learn no"
-            " mask: both must be above 0"
+            " mask: both must be above 0, and the rate at most 1"
         )
 
 
@@ -79,16 +76,15 @@ def learned(ready: Ready, text: Text, size: int, learning: Learning) -> dict[str
 
     Each unit has a score, 0 at first. In each step the mask is 1 for the k best of a row of scores
     and 0 for the others, so the loss is that of a model that can be cut out, never that of one
-    between (`gates.masked`). Gumbel noise on the scores makes the k best a draw without replacement
-    with p ∝ exp(score / temperature), and shows each unit in and out, in many companies; the
-    temperature falls from 1 to 0.
+    between (`gates.masked`). Behind it stands the slope of the loss, as if the mask were a number
+    (straight through, arXiv 1308.3432): for a unit that is out, how much its return would lower
+    the loss in the present company. A score is the running mean of that, and moves only while its
+    unit is out. (The slope at a unit that is in says next to nothing in a trained model.) So the
+    units that a mask misses come back, and those that it does not stay out.
 
-    The slope of the loss behind the mask passes to the scores as if it were theirs (straight
-    through, arXiv 1308.3432), divided by the share of units that are in or out, whichever the unit
-    is. So a score gathers the slopes at 0 and at 1 alike, the two ends of the trapezoidal rule for
-    what the unit is worth; the slope at 1 alone says little in a trained model. All slopes of a
-    kind are divided by their root mean square and descended with momentum, not with Adam, which
-    would make a unit that matters little move as fast as one that matters much.
+    Gumbel noise on the scores makes the k best a draw without replacement with
+    p ∝ exp(score / temperature), and shows each unit in many companies. Its temperature falls from
+    the root mean square of the slopes to 0.
 
     Args:
       ready: the model; its weights do not change.
@@ -116,27 +112,24 @@ def learned(ready: Ready, text: Text, size: int, learning: Learning) -> dict[str
 
     @partial(jax.jit, out_shardings=everywhere)
     def step(state: tuple[Arrays, Arrays], number: jax.Array, params: Any, batch: Any) -> Any:
-        scores, momentum = state
+        scores, squares = state
         temperature = 1 - number / learning.steps
         key = jax.random.fold_in(jax.random.key(learning.seed % 2**32), number)
         masks = {}
         for i, (kind, score) in enumerate(scores.items()):
             noise = jax.random.gumbel(jax.random.fold_in(key, i), score.shape)
-            masks[kind] = top(score + temperature * noise, budget[kind])
+            masks[kind] = top(score + temperature * jnp.sqrt(squares[kind]) * noise, budget[kind])
         mean, slopes = jax.value_and_grad(loss)(masks, params, batch)
-
-        def moved(mask: jax.Array, slope: jax.Array, before: jax.Array) -> jax.Array:
-            share = jnp.mean(mask)
-            slope /= jnp.where(mask > 0, share, jnp.maximum(1 - share, 1e-6))
-            scale = jnp.sqrt(jnp.mean(slope**2))
-            return _MOMENTUM * before + (1 - _MOMENTUM) * slope / jnp.maximum(scale, 1e-30)
-
-        momentum = jax.tree.map(moved, masks, slopes, momentum)
-        scores = jax.tree.map(lambda s, m: s - learning.learning_rate * m, scores, momentum)
-        return (scores, momentum), mean
+        new_scores, new_squares = {}, {}
+        for kind, score in scores.items():
+            out = 1 - masks[kind]
+            new_scores[kind] = score - learning.learning_rate * out * (slopes[kind] + score)
+            square = jnp.sum(out * slopes[kind] ** 2) / jnp.maximum(jnp.sum(out), 1.0)
+            new_squares[kind] = squares[kind] + (square - squares[kind]) / (number + 1)
+        return (new_scores, new_squares), mean
 
     nothing = {kind: np.zeros(shape, np.float32) for kind, shape in shapes.items()}
-    state = jax.device_put((nothing, nothing), everywhere)
+    state = jax.device_put((nothing, dict.fromkeys(budget, np.float32(1))), everywhere)
     with (
         ready.on_mesh(),
         tqdm(total=learning.steps, desc="learning", unit=" steps", delay=2, leave=False) as bar,

@@ -13,6 +13,7 @@ from maxlite.importance.learned import Learning
 from maxlite.importance.measure import CRITERIA, measure
 from maxlite.state.ready import ready_model
 from maxlite.surgery import scores as scores_lib
+from maxlite.transforms import Lora
 
 
 def lowest(array, count):
@@ -81,10 +82,11 @@ def test_bad_input(trained, text, tiny_text, tmp_path):
         measure(trained, "magic", text)
     with pytest.raises(InputError, match="a budget is for"):
         measure(trained, "taylor", text, learning=Learning({"groups": 1}))
-    source = dataclasses.replace(trained.source, architecture=_short(trained.architecture))
-    with pytest.raises(InputError, match="sequences of 32 tokens cannot be read"):
-        measure(dataclasses.replace(trained, source=source), "taylor", text)
-
-
-def _short(arch):
-    return dataclasses.replace(arch, max_position_embeddings=16)
+    for said, changes in (
+        ("sequences of 32 tokens cannot be read", {"max_position_embeddings": 16}),
+        ("merge them first", {"lora": Lora(rank=2, targets="q_proj")}),
+    ):
+        other = dataclasses.replace(trained.architecture, **changes)
+        source = dataclasses.replace(trained.source, architecture=other)
+        with pytest.raises(InputError, match=said):
+            measure(dataclasses.replace(trained, source=source), "taylor", text)
