@@ -113,7 +113,7 @@ def class_of(argv: Sequence[str], cls: type[T]) -> type[T]:
     """
     name, overrides, _ = _split(argv)
     given = [f"--config={name}"] if name or overrides else []
-    found = type(parse_as(given, cls, lambda config: config)[0])
+    found = type(_parsed(given, cls, lambda config: config)[0])  # its source can still be read
     return found if issubclass(found, cls) else cls
 
 
