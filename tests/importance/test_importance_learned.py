@@ -1,5 +1,6 @@
 """A learned mask keeps its budget to the unit, and is the mask that was trained."""
 
+import importance_examples as examples
 import jax
 import numpy as np
 import pytest
@@ -71,3 +72,15 @@ def test_scores_that_are_not_finite_are_refused(trained, text):
     params["model.norm.weight"] = params["model.norm.weight"] * np.inf
     with pytest.raises(InputError, match="did not stay finite"):
         learned(replace(trained, params=params), text, 4, Learning({"groups": 1}, steps=2))
+
+
+@pytest.mark.parametrize("kind", ["layers", "groups", "channels", "residual"])
+def test_dead_units_are_left_out(planted, tiny_text, kind):
+    text = examples.text_of(planted, tiny_text, sequences=32)
+    count = {"layers": 2, "groups": 1, "channels": 45, "residual": 30}[kind]
+    found = learned(planted, text, 16, Learning({kind: count}, steps=60))[kind]
+    if found.ndim == 1:
+        assert np.nonzero(found <= 0)[0].tolist() == examples.DEAD[kind]
+    else:
+        out = np.argwhere(found <= 0)
+        assert out[out[:, 0] != 1].tolist() == [list(unit) for unit in sorted(examples.DEAD[kind])]
