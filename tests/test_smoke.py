@@ -24,8 +24,12 @@ def command(*arguments: str) -> str:
 
 def test_every_module_imports():
     for file in sorted((ROOT / "maxlite").rglob("*.py")):
-        if file.name != "__init__.py":
+        if file.name == "__init__.py":
+            continue
+        try:
             importlib.import_module(".".join(file.relative_to(ROOT).with_suffix("").parts))
+        except ModuleNotFoundError as e:
+            assert file.parent.name == "corpus" and e.name in ("datatrove", "dill")  # an extra
 
 
 TOOLS = [p.stem for p in sorted((ROOT / "tools").glob("*.py")) if "if __name__ ==" in p.read_text()]
