@@ -114,6 +114,7 @@ class Config:
     """One stage of training. The command line sets any key with --config.key.sub=value."""
 
     model: str = ""
+    revision: str = ""  # of a model on the hub: a branch, tag or commit; empty: its main branch
     init: tuple[Any, ...] = ()  # of maxlite.transforms
     architecture: Architecture = field(default_factory=Architecture)
     out: str = ""
@@ -137,6 +138,7 @@ class Config:
     log: Log = field(default_factory=Log)
     export: str = ""
     export_dtype: str = ""  # empty: the type each tensor had in the source
+    export_card: bool = False  # write a model card into the folder, as its README.md
 
 
 CHOICES: dict[str, tuple[str, ...]] = {
@@ -360,6 +362,11 @@ def _check_together(config: Config) -> None:
         raise InputError(
             f"config keys 'data.train' and 'data.order' are both set: the order {config.data.order}"
             " names its sources itself; leave one empty (--config.data.train=)"
+        )
+    if config.revision and not config.model:
+        raise InputError(
+            f"config key 'revision' is {config.revision!r}, but 'model' is empty; name a model on"
+            " the hub"
         )
     if config.batch_size % config.accumulate:
         raise InputError(

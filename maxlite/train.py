@@ -3,6 +3,8 @@
   --config=FILE           a config file: a path, a name in configs/, or the only match in configs/*/
   --config.key.sub=VALUE  sets a key of it
   --dry_run               checks everything and says what would be done
+  --token_file=FILE       a file with the token for a model on the hub that needs one; without it
+                          HF_TOKEN is used, or the token of `hf auth login`
   --help                  this text, and every key
 
 Start the same command again to go on from the last checkpoint in `out`. SIGTERM and Ctrl-C save and
@@ -14,6 +16,9 @@ from collections.abc import Sequence
 
 from maxlite import console, flags
 from maxlite.errors import InputError
+from maxlite.hf import hub
+
+TOKEN_FILE = "--token_file="
 
 
 def main(argv: Sequence[str]) -> None:
@@ -22,9 +27,12 @@ def main(argv: Sequence[str]) -> None:
         return
     config, rest = flags.parse(argv)
     dry_run = "--dry_run" in rest
-    unknown = [a for a in rest if a != "--dry_run"]
-    if unknown:
-        raise InputError(f"unknown argument {unknown[0]!r}; --help lists what there is")
+    tokens = [a.partition("=")[2] for a in rest if a.startswith(TOKEN_FILE)]
+    unknown = [a for a in rest if a != "--dry_run" and not a.startswith(TOKEN_FILE)]
+    if unknown:  # without its value, which may be a secret that was meant for another flag
+        name = unknown[0].partition("=")[0]
+        raise InputError(f"unknown argument {name!r}; --help lists what there is")
+    hub.use_token(tokens[-1] if tokens else "")
 
     # After the config is known to be good: importing jax takes a second.
     from maxlite import distributed

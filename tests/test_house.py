@@ -40,7 +40,9 @@ ROOMS: dict[str, set[str]] = {
     "scoring": {"state", "data"},
     "evaluate": {"score"},
     "generate": {"state", "data"},
-    "training": {"corpus", "importance", "score", "evaluate", "generate"},
+    "lineage": {"state"},
+    "card": {"lineage", "sizes"},
+    "training": {"corpus", "importance", "score", "evaluate", "generate", "card"},
     "plan": {"training", "flags"},
     "report": {"training", "page", "sizes"},
     "recipe": {"plan", "report", "flags"},
@@ -72,6 +74,7 @@ WITHOUT_JAX += tuple(f"report.{m}" for m in ("tokenizer", "tokenizer_pieces", "c
 WITHOUT_JAX += tuple(f"report.{m}" for m in ("runs", "comparison", "spread"))
 WITHOUT_JAX += tuple(f"recipe.{m}" for m in ("steps", "state", "runner", "__main__"))
 WITHOUT_JAX += tuple(f"state.{m}" for m in ("host", "init"))
+WITHOUT_JAX += ("lineage",)
 HEAVY = ("jax", "flax", "grain", "transformers", "torch", "tensorflow")
 
 

@@ -11,7 +11,7 @@ from absl import flags
 
 from maxlite.console import say
 from maxlite.errors import InputError
-from tools import cli
+from tools import cli, hub
 
 FLAGS = flags.FLAGS
 
@@ -44,7 +44,7 @@ def main():
     globs = [g for g in FLAGS.text.split(",") if g]
     found = ([g] if names_cache(g) else expand(Source(glob=g)) for g in globs)
     paths = dict.fromkeys(str(path) for several in found for path in several)
-    ready = ready_model(FLAGS.model, dtype=FLAGS.dtype, weights=not FLAGS.dry_run)
+    ready = ready_model(hub.model(), dtype=FLAGS.dtype, weights=not FLAGS.dry_run)
     context = ready.architecture.max_position_embeddings
     window = FLAGS.seq_len or min(context, 2048)
     if window > context or FLAGS.stride > window:

@@ -23,6 +23,7 @@ flags.DEFINE_enum(
     "Of every tensor; empty: the type each had in the source.",
 )
 flags.DEFINE_bool("adapter", False, "Write a run's adapters as a PEFT folder, not merged.")
+flags.DEFINE_bool("card", False, "Write a model card, README.md, from what the runs tell.")
 flags.DEFINE_string("max_shard_size", "5GB", "Largest weight file, such as 5GB or 500MB.")
 
 
@@ -30,6 +31,7 @@ def main():
     cli.require("run", "out")
     out = Path(FLAGS.out).expanduser()
     cli.check_out(out)
+    from maxlite import card
     from maxlite.hf.writer import parse_size, refuse_existing
     from maxlite.state import export
     from maxlite.state.ready import ready_model
@@ -41,6 +43,8 @@ def main():
     ready = ready_model(str(run.path), step=FLAGS.step, weights=not FLAGS.dry_run)
     if FLAGS.adapter and not ready.architecture.lora.rank:
         raise InputError(f"{run.path} has no adapters: leave out --adapter")
+    if FLAGS.adapter and FLAGS.card:
+        raise InputError("--card tells of a whole model: leave out --adapter, or --card")
     if FLAGS.dry_run:
         say(f"would export step {ready.step} of {run.path} to {out}")
         return None
@@ -52,9 +56,12 @@ def main():
             say(f"wrote the adapter of step {ready.step} of {run.path} to {out}")
             say(f"it belongs to {base or 'the model that the run began with, made by the tools'}")
             return {"step": ready.step, "out": str(out), "base": base}
+        source = ready.source
+        if FLAGS.card:
+            source = card.carded(source, source.metadata, run, out.resolve().name, FLAGS.dtype)
         export.write(
             out,
-            ready.source,
+            source,
             ready.params,
             dtype=FLAGS.dtype,
             max_shard_size=FLAGS.max_shard_size,

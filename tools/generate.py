@@ -16,7 +16,7 @@ from absl import flags
 from maxlite import outputs
 from maxlite.console import say
 from maxlite.errors import InputError
-from tools import cli
+from tools import cli, hub
 
 FLAGS = flags.FLAGS
 
@@ -41,7 +41,7 @@ def main():
     from maxlite.state.ready import ready_model
 
     check_sampling(FLAGS.temperature, FLAGS.top_p)
-    ready = ready_model(FLAGS.model, dtype=FLAGS.dtype)
+    ready = ready_model(hub.model(), dtype=FLAGS.dtype)
     prompt = prompt_ids(ready.tokenizer, FLAGS.prompt)
     room = ready.architecture.max_position_embeddings - len(prompt)
     count = min(FLAGS.max_new_tokens, room)

@@ -11,7 +11,7 @@ from pathlib import Path
 from absl import flags
 
 from maxlite.console import human, say
-from tools import cli
+from tools import cli, hub
 
 FLAGS = flags.FLAGS
 
@@ -26,7 +26,7 @@ def main():
     from maxlite.state import imported
     from maxlite.state.source import open_model
 
-    source = open_model(FLAGS.model)
+    source = open_model(hub.model())
     for note in source.notes:
         say(f"{source.where}: {note}")
     if FLAGS.dry_run:

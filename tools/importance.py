@@ -17,7 +17,7 @@ from absl import flags
 from maxlite import outputs
 from maxlite.console import say
 from maxlite.errors import InputError
-from tools import cli
+from tools import cli, hub
 
 FLAGS = flags.FLAGS
 
@@ -55,7 +55,7 @@ def main():
     globs = [g for g in FLAGS.text.split(",") if g]
     for one in globs:
         expand(Source(glob=one))  # before the model is loaded
-    ready = ready_model(FLAGS.model, dtype=FLAGS.dtype, weights=not FLAGS.dry_run)
+    ready = ready_model(hub.model(), dtype=FLAGS.dtype, weights=not FLAGS.dry_run)
     learning = _learning(ready)
     seq_len = FLAGS.seq_len or min(ready.architecture.max_position_embeddings, 2048)
     check(ready, FLAGS.criterion, seq_len, learning)

@@ -20,7 +20,7 @@ from maxlite.surgery import adapters, depth, inheritance, magnitude
 from maxlite.surgery.scores import KINDS
 from maxlite.surgery.units import counts
 from maxlite.transforms import Inherit
-from tools import cli, surgery
+from tools import cli, hub, surgery
 
 FLAGS = flags.FLAGS
 RUNNING = {  # criteria for which the model must run, and what they score
@@ -65,7 +65,7 @@ def main():
             return None
         from maxlite.state.ready import ready_model
 
-        ready = ready_model(FLAGS.model, dtype="float32")  # scores are small differences
+        ready = ready_model(hub.model(), dtype="float32")  # scores are small differences
         given = [_measured(ready, {kind: counts(plan.after)[kind] for kind in judged})]
         del ready
     with bytes_bar("reading weights") as progress:

@@ -22,7 +22,7 @@ from maxlite.data.orders import OrderFile, read_order, write_order
 from maxlite.data.resample import chances, kept_shares, resample
 from maxlite.errors import InputError
 from maxlite.report import rounds
-from tools import cli
+from tools import cli, hub
 
 FLAGS = flags.FLAGS
 
@@ -46,7 +46,7 @@ def main() -> dict[str, Any] | None:
     if FLAGS.plot:
         _check_plot(plot)
     order, losses = read_order(FLAGS.order), read_losses(FLAGS.scores)
-    losses.check(order, FLAGS.scores, _signature(FLAGS.model))
+    losses.check(order, FLAGS.scores, _signature())
     size = 1 if FLAGS.level == "sequence" else FLAGS.batch_size or losses.of.batch_size
     means = losses.means(size)
     kept = resample(means, FLAGS.fraction, FLAGS.temperature, FLAGS.seed)
@@ -105,13 +105,13 @@ def _check_plot(plot: Path) -> None:
         raise InputError(f"{plot} exists; choose another --plot, or give --overwrite")
 
 
-def _signature(model: str) -> str:
-    if not model:
+def _signature() -> str:
+    if not FLAGS.model:
         return ""
     from maxlite.hf.signature import signature
     from maxlite.state.host import open_lazy
 
-    return signature(open_lazy(model).tensors)
+    return signature(open_lazy(hub.model()).tensors)
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ from maxlite.data.losses import Of, read_losses
 from maxlite.data.losses_work import Work
 from maxlite.data.orders import read_order
 from maxlite.errors import InputError
-from tools import cli
+from tools import cli, hub
 
 FLAGS = flags.FLAGS
 _QUANTILES = (0.0, 0.1, 0.5, 0.9, 1.0)
@@ -62,7 +62,7 @@ def main() -> dict[str, Any] | None:
 
     distributed.initialize()
     first = jax.process_index() == 0
-    ready = ready_model(FLAGS.model, FLAGS.dtype, weights=not FLAGS.dry_run, spread=every_device)
+    ready = ready_model(hub.model(), FLAGS.dtype, weights=not FLAGS.dry_run, spread=every_device)
     if file.seq_len > (context := ready.architecture.max_position_embeddings):
         raise InputError(
             f"the order in {path} has sequences of {file.seq_len} tokens, but the context of "

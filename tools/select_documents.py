@@ -29,6 +29,7 @@ from maxlite.data.corpus import load_corpus, read_at_all
 from maxlite.data.orders import check_place, read_order, write_order
 from maxlite.errors import InputError
 from maxlite.flags import parse
+from maxlite.hf.folder import resolve
 from maxlite.state.host import open_lazy
 from maxlite.state.init import apply
 from maxlite.tokenizer import Tokenizer, check_rows, load_tokenizer
@@ -113,7 +114,7 @@ def _sources(known: list[str]) -> list[str]:
 def _vocabulary(config: Config) -> tuple[Tokenizer, int]:
     """The stage's tokenizer, and the first id that is new to its model."""
     if config.model:
-        model = apply(open_lazy(config.model), config.init)
+        model = apply(open_lazy(str(resolve(config.model, config.revision))), config.init)
         tokenizer = load_tokenizer(config.data.tokenizer or model.files)
         check_rows(tokenizer, model.architecture.vocab_size)
         known = model.architecture.base_rows

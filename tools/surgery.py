@@ -11,7 +11,7 @@ from maxlite.hf.folder import LazyModel
 from maxlite.state import init
 from maxlite.state.host import open_lazy
 from maxlite.transforms import Transform
-from tools import cli
+from tools import cli, hub
 
 FLAGS = flags.FLAGS
 
@@ -24,7 +24,7 @@ def opened() -> LazyModel:
     """The model that --model names, after what can be refused before any work has been."""
     cli.require("model", *(() if FLAGS.dry_run else ("out",)))
     check_out(FLAGS.model)
-    return open_lazy(FLAGS.model)
+    return open_lazy(hub.model())
 
 
 def check_out(*models: str) -> None:

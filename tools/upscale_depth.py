@@ -18,7 +18,7 @@ from maxlite.state.host import open_lazy
 from maxlite.state.run import is_run
 from maxlite.surgery import layers, mergekit
 from maxlite.transforms import UpscaleDepth
-from tools import cli, surgery
+from tools import cli, hub, surgery
 
 FLAGS = flags.FLAGS
 
@@ -45,9 +45,10 @@ def main():
     )
     named = mergekit.read(FLAGS.mergekit).models if FLAGS.mergekit else []
     needed = [] if named else ["model"]
+    needed += ["model"] if FLAGS.revision and named else []
     needed += [] if FLAGS.dry_run or FLAGS.write_mergekit else ["out"]
     cli.require(*needed)
-    model = FLAGS.model or named[0]
+    model = hub.model() if FLAGS.model else named[0]
     surgery.check_out(model, *named)
     target = _recipe_file()
     path = Path(model).expanduser()

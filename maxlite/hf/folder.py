@@ -3,7 +3,6 @@
 import fnmatch
 import json
 import math
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 
 from maxlite.config import Architecture
 from maxlite.errors import InputError
-from maxlite.hf import config_json, json_values, metadata, names
+from maxlite.hf import config_json, hub, json_values, metadata, names
 from maxlite.hf.lazy import BFLOAT16, LazyArray, zeros
 from maxlite.hf.tensors import read_tree
 
@@ -37,6 +36,7 @@ COMPANIONS = (  # carried along byte for byte; a model card speaks of the source
     "NOTICE*",
     "USE_POLICY*",
 )
+FETCHED = ("*.safetensors", "*.json", *COMPANIONS, hub.CARD)
 WEIGHTS = (".safetensors", ".bin", ".pt", ".pth")
 NEVER = ("*.py", "*.bin", "*.pt", "*.pth", "*.pkl", "*.safetensors", "*.gguf", "*.onnx")
 
@@ -55,6 +55,7 @@ class LazyModel:
         notes: One line on each thing that was accepted, left out or done.
         kinds: Dtypes to write tensors in, by their name or stacked name; {} as they are stored.
         dtype: What config.json shall name as such where all tensors were cast; "" as it was.
+        source: What is known of the folder that it was opened from; see `hub.source`.
     """
 
     path: Path
@@ -66,6 +67,7 @@ class LazyModel:
     notes: tuple[str, ...]
     kinds: Mapping[str, str] = field(default_factory=dict)
     dtype: str = ""
+    source: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def parameters(self) -> int:
@@ -119,7 +121,10 @@ def open_folder(path: str | Path) -> LazyModel:
     tensors, notes = names.check(read_tree(path), arch, str(path))
     if config.get("auto_map"):
         notes.append(f"auto_map in {CONFIG} ignored: no code is run from a model folder")
-    return LazyModel(path, config, arch, tensors, note, companions(path), tuple(notes))
+    files, source = companions(path), hub.source(path)
+    if hub.snapshot(path)[1]:
+        notes.append("commit {commit} of {model} on the hub".format(**source))
+    return LazyModel(path, config, arch, tensors, note, files, tuple(notes), source=source)
 
 
 def without_weights(path: str | Path) -> bool:
@@ -142,7 +147,8 @@ def open_shape(path: str | Path) -> LazyModel:
     dtype = {str(kind): kind for kind in names.WEIGHT_DTYPES}.get(named, BFLOAT16)
     tensors = {name: zeros(shape, dtype) for name, shape in names.expected(arch).items()}
     told = f"{path} has no weights: sizes are those of its {CONFIG}, in {dtype}"
-    return LazyModel(path, config, arch, tensors, note, companions(path), (told,))
+    files, source = companions(path), hub.source(path)
+    return LazyModel(path, config, arch, tensors, note, files, (told,), source=source)
 
 
 def _described(path: Path) -> tuple[dict[str, Any], Architecture, dict[str, Any]]:
@@ -179,33 +185,41 @@ def without_tokenizer(files: Mapping[str, Path | bytes]) -> dict[str, Path | byt
     }
 
 
-def resolve(path_or_id: str | Path) -> Path:
+def resolve(path_or_id: str | Path, revision: str = "") -> Path:
     """The folder itself, or that of a hub id ("organisation/name") after downloading it.
+
+    Args:
+        path_or_id: A folder that is here, else a hub id.
+        revision: Of a hub id: a branch, a tag or a commit; "" for the main branch.
 
     Raises:
         InputError: there is no such folder and the hub cannot give one.
     """
-    path = Path(path_or_id)
+    path, name = Path(path_or_id).expanduser(), str(path_or_id)
     if path.exists():
+        if revision:
+            raise InputError(
+                f"revision {revision!r} is of a model on the hub, but {path} is a folder here:"
+                " leave it out, or name the model otherwise"
+            )
         return path
-    if not re.fullmatch(r"[A-Za-z0-9][\w.-]*/[\w.-]+", str(path_or_id)):
+    if not hub.ID.fullmatch(name):
         raise InputError(f"there is no folder {path}, nor is it a hub id like organisation/name")
-    try:
-        import huggingface_hub
+    never = [pattern for pattern in NEVER if pattern != "*.safetensors"]
+    found = hub.fetch(name, revision, FETCHED, [*never, "consolidated*"])
+    if not any(found.glob("*.safetensors")):
+        raise InputError(
+            f"{name} on the hub has no safetensors weights: convert it with transformers,"
+            f" AutoModelForCausalLM.from_pretrained({name!r}).save_pretrained('FOLDER')"
+        )
+    return found
 
-        found = huggingface_hub.snapshot_download(
-            str(path_or_id),
-            allow_patterns=["*.safetensors", "*.json", *COMPANIONS],
-            ignore_patterns=["*/*.json", "*/*.safetensors", "consolidated*", "*.py", "*.bin"],
-        )
-    except Exception as error:  # the hub's errors share no base class
-        told = " ".join(str(error).split())[:300] or type(error).__name__
-        raise InputError(
-            f"there is no folder {path} here, and downloading it from the hub failed: {told}"
-        ) from error
-    if not any(Path(found).glob("*.safetensors")):
-        raise InputError(
-            f"{path_or_id} on the hub has no safetensors weights: convert it with transformers,"
-            f" AutoModelForCausalLM.from_pretrained({str(path_or_id)!r}).save_pretrained('FOLDER')"
-        )
-    return Path(found)
+
+def present(folder: Path) -> Path:
+    """A folder that is here; one of the hub's cache is downloaded again if it is not.
+
+    Raises:
+        InputError: the hub cannot give it.
+    """
+    name, commit = hub.snapshot(folder)
+    return folder if folder.exists() or not name else resolve(name, commit)

@@ -5,6 +5,7 @@ wrote.
 """
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -16,7 +17,7 @@ from maxlite.transforms import Lora
 NAME = "maxlite.json"
 FORMAT = 1
 TYPES = {
-    **dict.fromkeys(("origin", "vocabulary", "layers", "lora"), dict),
+    **dict.fromkeys(("base", "origin", "vocabulary", "layers", "lora"), dict),
     "kept_ids": str,
     "adapters": list,  # that were merged into the weights
     "inherited": list,  # what smaller models were made by, one after the other
@@ -63,6 +64,17 @@ def check(metadata: dict[str, Any], where: str) -> None:
     kept = metadata.get("kept_ids", "kept_ids")
     if PurePosixPath(kept).name != kept:
         raise InputError(f"{where} has kept_ids {kept!r}, expected the name of a file beside it")
+
+
+def based(metadata: dict[str, Any], source: Mapping[str, str]) -> dict[str, Any]:
+    """The same with `base`: what the model was before maxlite changed it for the first time.
+
+    Args:
+        metadata: Of the model; with a history but without a base, that base is not known.
+        source: The folder it was opened from, as `hub.source` tells of it.
+    """
+    known = "base" in metadata or "history" in metadata or not source
+    return metadata if known else {**metadata, "base": dict(source)}
 
 
 def noted(metadata: dict[str, Any], tool: str, arguments: dict[str, Any]) -> dict[str, Any]:

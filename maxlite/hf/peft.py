@@ -176,6 +176,7 @@ def write_adapter(
     specs: writer.Specs,
     read: Callable[[str], np.ndarray],
     rows: Mapping[str, Sequence[int]],
+    revision: str = "",
 ) -> None:
     """Writes an adapter folder as PEFT does, all or nothing.
 
@@ -186,6 +187,7 @@ def write_adapter(
         specs: dtype and shape of each adapter tensor and table, by our names.
         read: Gives each of them when its turn comes.
         rows: Ids [N] of a table of which specs and `read` have only these rows, by its name.
+        revision: The commit of a hub id.
 
     Raises:
         InputError: `out` exists, or the disk has no room.
@@ -195,6 +197,7 @@ def write_adapter(
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",
         "base_model_name_or_path": base or None,
+        **({"revision": revision} if revision else {}),
         "inference_mode": True,
         "r": lora.rank,
         "lora_alpha": int(lora.alpha) if lora.alpha == int(lora.alpha) else lora.alpha,

@@ -14,7 +14,6 @@ settings        the config by dotted key, without places and what changes nothin
 curves          {"loss": [[step, loss], ...], SET: [[step, bits per byte], ...]}
 """
 
-import json
 import math
 import statistics
 from collections import Counter
@@ -55,7 +54,7 @@ def _of(folder: Path) -> Figures:
     run = RunFolder(folder)
     if run.description.get("kind") == "import":
         raise InputError(f"{folder} is an imported model, which has not trained; leave it out")
-    entries = _entries(run.metrics)
+    entries = run.measured()
     training = [entry for entry in entries if "loss" in entry]
     if not training:
         raise InputError(f"the run in {folder} has logged no step yet; leave it out, or wait")
@@ -105,17 +104,6 @@ def _of(folder: Path) -> Figures:
         "settings": essence(config),
         "curves": curves,
     }
-
-
-def _entries(path: Path) -> list[dict[str, Any]]:
-    """The whole lines of metrics.jsonl; a run that is at work may be writing another."""
-    if not path.is_file():
-        return []
-    lines = path.read_bytes().split(b"\n")[:-1]
-    try:
-        return [json.loads(line) for line in lines]
-    except ValueError as e:
-        raise InputError(f"{path} is damaged: {e}; restore it from a copy of the run") from e
 
 
 def _frozen(run: RunFolder, arch: Architecture) -> list[str]:

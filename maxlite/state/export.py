@@ -111,7 +111,9 @@ def write_adapter(
     def read(name: str) -> np.ndarray:
         return whole(name)[rows[name]] if name in rows else whole(name)
 
-    peft.write_adapter(out, arch.lora, base, specs, read, rows)
+    began = run.description.get("source", {})
+    commit = began.get("commit", "") if began.get("model") == base else ""
+    peft.write_adapter(out, arch.lora, base, specs, read, rows, commit)
     return base
 
 

@@ -14,7 +14,7 @@ import tensorstore as ts
 from maxlite.config import Architecture
 from maxlite.errors import InputError
 from maxlite.hf import config_json, json_values, metadata, names
-from maxlite.hf.folder import CONFIG, LazyModel, open_folder, resolve
+from maxlite.hf.folder import CONFIG, LazyModel, open_folder, present, resolve
 from maxlite.hf.lazy import FileTensor, LazyArray
 from maxlite.parameters import shapes
 from maxlite.state import base, manifest, origin
@@ -94,7 +94,8 @@ def run_model(run: RunFolder, step: int = -1) -> LazyModel:
     tensors = {name: tensors[name] for name in names.expected(arch) if tensors}
     exported = run.tensor_dtypes()
     kinds = {names.split(name)[0]: dtype for name, dtype in exported.items()} | exported
-    return LazyModel(run.model, config, arch, tensors, note, files, (), kinds)
+    source = run.description.get("source", {}) if run.description.get("kind") == "import" else {}
+    return LazyModel(run.model, config, arch, tensors, note, files, (), kinds, source=source)
 
 
 def began_with(run: RunFolder) -> LazyModel:
@@ -105,7 +106,7 @@ def began_with(run: RunFolder) -> LazyModel:
     """
     found = run.base
     assert found
-    path = run.path / found.origin  # an absolute one stays as it is
+    path = present(run.path / found.origin)  # an absolute one stays as it is
     base.check(found, path)
     model = open_folder(path) if found.step < 0 else run_model(RunFolder(path), found.step)
     for step in found.steps:

@@ -35,7 +35,8 @@ def import_model(source: ModelSource, out: Path, overwrite: bool = False) -> dic
     dtypes = source.stored_dtypes()
     params = source.load(mesh_lib.shardings(mesh, source.shapes), dtypes)
     with outputs.new_folder(out, overwrite) as folder:
-        made = run.furnish(folder, {"kind": "import", "config": {}}, source.carried, source.dtypes)
+        description = {"kind": "import", "config": {}, "source": dict(source.told)}
+        made = run.furnish(folder, description, source.carried, source.dtypes)
         with jax.set_mesh(mesh):
             saver = checkpoint.Checkpoints(made.checkpoints, keep=1, keep_every=0)
             try:

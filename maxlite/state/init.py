@@ -44,7 +44,8 @@ def apply(model: LazyModel, transforms: Iterable[Transform]) -> LazyModel:
     for transform in transforms:
         adapters.refuse(model, type(transform).__name__)
         after = changed(transform, model)
-        history = metadata.noted(after.metadata, tool(transform), arguments(transform))
+        known = metadata.based(after.metadata, after.source)
+        history = metadata.noted(known, tool(transform), arguments(transform))
         model = dataclasses.replace(after, metadata=history)
     return model
 

@@ -16,7 +16,9 @@ from maxlite.state.run import RunFolder
 def signature(run: RunFolder, step: int) -> str:
     """Names one step of one training: the same for a run and its repetition elsewhere."""
     config = run_lib.essence(run.description["config"])
-    content = json.dumps([config, run.description["order"], step], sort_keys=True)
+    content = json.dumps(
+        [config, run.description["order"], step, *_commit(run).values()], sort_keys=True
+    )
     return hashlib.sha256(content.encode()).hexdigest()
 
 
@@ -30,15 +32,27 @@ def notes(run: RunFolder, step: int, before: Mapping[str, Any]) -> dict[str, Any
     """
     if run.description.get("kind") == "import":
         return dict(before)
+    model = run.description["config"]["model"]
+    origin = {"model": model, "step": step, "signature": signature(run, step)}
+    known = metadata.based(dict(before), run.description.get("source", {}))
+    told = {**known, "origin": origin | _commit(run)}
+    return metadata.noted(told, "train", arguments(run, step))
+
+
+def arguments(run: RunFolder, step: int) -> dict[str, Any]:
+    """What a model's history says of a run."""
     config = run.description["config"]
     keys = ("model", "steps", "batch_size", "seq_len", "seed", "train")
-    arguments = {key: config[key] for key in keys} | {
+    return {key: config[key] for key in keys} | {
         "step": step,
         "learning_rate": config["optimizer"]["learning_rate"],
         "order": run.description["order"],
     }
-    origin = {"model": config["model"], "step": step, "signature": signature(run, step)}
-    return metadata.noted({**before, "origin": origin}, "train", arguments)
+
+
+def _commit(run: RunFolder) -> dict[str, str]:
+    """That of the hub's model that a run began with; {} where it began with something else."""
+    return {k: v for k, v in run.description.get("source", {}).items() if k == "commit"}
 
 
 def is_from(folder: Path, run: RunFolder, step: int) -> bool:

@@ -99,6 +99,18 @@ class RunFolder:
     def metrics(self) -> Path:
         return self.path / "metrics.jsonl"
 
+    def measured(self) -> list[dict[str, Any]]:
+        """The whole lines of metrics.jsonl; a run that is at work may be writing another."""
+        if not self.metrics.is_file():
+            return []
+        lines = self.metrics.read_bytes().split(b"\n")[:-1]
+        try:
+            return [json.loads(line) for line in lines]
+        except ValueError as e:
+            raise InputError(
+                f"{self.metrics} is damaged: {e}; restore it from a copy of the run"
+            ) from e
+
     def status(self) -> dict[str, Any]:
         """The content of status.json; a run without one counts as running from step 0."""
         try:

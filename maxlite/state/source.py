@@ -69,6 +69,11 @@ class ModelSource:
         return file if isinstance(file, bytes) else file.read_bytes()
 
     @property
+    def told(self) -> Mapping[str, str]:
+        """What is known of the folder that it comes from; see `hf.hub.source`."""
+        return self.host.source if self.host else {}
+
+    @property
     def carried(self) -> dict[str, bytes | Path]:
         """What travels with the weights: config.json and `files`."""
         return {**self.files, "config.json": self.config_bytes}

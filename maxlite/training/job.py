@@ -18,7 +18,7 @@ from maxlite.console import human, say
 from maxlite.data.corpus import Corpus, load_corpus
 from maxlite.errors import InputError
 from maxlite.hf import metadata
-from maxlite.hf.folder import without_tokenizer
+from maxlite.hf.folder import resolve, without_tokenizer
 from maxlite.model import llama, nf4
 from maxlite.model.flops import flops_per_token
 from maxlite.state import checkpoint
@@ -113,7 +113,7 @@ def prepare(config: Config) -> Job:
         tokenizer = load_tokenizer(run.model)
     elif config.model:
         _check_finished(Path(config.model).expanduser())
-        source = open_model(config.model, init=config.init)
+        source = open_model(str(_located(config, run)), init=config.init)
         if config.data.tokenizer:
             tokenizer = load_tokenizer(config.data.tokenizer)
             source.files = {**without_tokenizer(source.files), **tokenizer.files}
@@ -203,6 +203,13 @@ def _check_finished(model: Path) -> None:
                 f"{stands['status']} at step {stands['step']}: start it again until it is, or "
                 "export the step that you mean and name the folder"
             )
+
+
+def _located(config: Config, run: RunFolder | None) -> Path:
+    """Where `model` is. A run that goes on keeps the commit that it began with."""
+    began = run.description.get("source", {}) if run else {}
+    commit = began.get("commit", "") if began.get("model") == config.model else ""
+    return resolve(config.model, commit or config.revision)
 
 
 def _resumable(run: RunFolder, config: Config) -> tuple[int, Mapping[int, str]]:

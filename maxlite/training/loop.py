@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from maxlite import card
 from maxlite import config as config_lib
 from maxlite.console import say, sentence
 from maxlite.data.loader import batches
@@ -123,6 +124,8 @@ class Trainer:
         if job.run is None:
             fingerprint = job.corpus.order.fingerprint
             description = {"config": config_lib.as_dict(config), "order": fingerprint}
+            if job.source.told:
+                description["source"] = dict(job.source.told)
             if job.claims.frozen:
                 description["trained"] = job.claims.trained
             if job.claims.begun:
@@ -352,13 +355,18 @@ class Trainer:
         path = Path(target).expanduser()
         if path.exists() and origin.is_from(path, self.folder, self.step):
             return
+        source, config = self.job.source, self.config
+        notes = origin.notes(self.folder, self.step, source.metadata)
+        if config.export_card:
+            name = path.resolve().name
+            source = card.carded(source, notes, self.folder, name, config.export_dtype)
         with self.signals.interruptible():
             export.write(
                 path,
-                self.job.source,
+                source,
                 self.state.params | {n: x for n, x in self.frozen.items() if _whole(x)},
-                dtype=self.config.export_dtype,
-                notes=origin.notes(self.folder, self.step, self.job.source.metadata),
+                dtype=config.export_dtype,
+                notes=notes,
             )
         if self.job.source.architecture.lora.rank:
             say("its adapters are merged into the weights", self.speak)

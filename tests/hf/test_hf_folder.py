@@ -113,45 +113,6 @@ def test_is_folder(tmp_path, make_folder):
     assert not folder.is_folder(tmp_path)
 
 
-def test_resolve_takes_folders_and_downloads_only_what_is_safe(tmp_path, monkeypatch):
-    assert folder.resolve(tmp_path) == tmp_path
-    with pytest.raises(InputError, match="hub id"):
-        folder.resolve(tmp_path / "a" / "b")
-    hub = pytest.importorskip("huggingface_hub")
-    from huggingface_hub.utils import filter_repo_objects
-
-    repo = [
-        *("config.json", "model-00001-of-00002.safetensors", "tokenizer.model", "tokenizer.json"),
-        *("consolidated.safetensors", "pytorch_model.bin", "modeling.py", "original/params.json"),
-        *("onnx/model.safetensors", "tokenizer.py", "chat_template.jinja"),
-    ]
-    asked = {}
-
-    def download(repo_id, allow_patterns, ignore_patterns):
-        kept = filter_repo_objects(
-            repo, allow_patterns=allow_patterns, ignore_patterns=ignore_patterns
-        )
-        asked[repo_id] = list(kept)
-        for name in asked[repo_id]:
-            (tmp_path / name).touch()
-        return str(tmp_path)
-
-    monkeypatch.setattr(hub, "snapshot_download", download)
-    assert folder.resolve("some-org/some.model-7B") == tmp_path
-    assert asked["some-org/some.model-7B"] == [*repo[:4], "chat_template.jinja"]
-    repo[1] = "pytorch_model-00001-of-00002.bin"
-    (tmp_path / "model-00001-of-00002.safetensors").unlink()
-    with pytest.raises(InputError, match="no safetensors"):
-        folder.resolve("some-org/pickled")
-
-    def offline(*args, **kwargs):
-        raise OSError("no\nnetwork")
-
-    monkeypatch.setattr(hub, "snapshot_download", offline)
-    with pytest.raises(InputError, match="failed: no network"):
-        folder.resolve("some-org/some.model-7B")
-
-
 def test_the_room_is_light():
     heavy = "jax", "torch", "transformers", "grain", "huggingface_hub"
     code = (
