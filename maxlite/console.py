@@ -56,7 +56,8 @@ def _quiet() -> None:
     """
     absl.logging.set_verbosity(absl.logging.FATAL)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # read by XLA when jax is imported
-    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+    for name in ("asyncio", "gcsfs", "s3fs"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
     sys.unraisablehook = lambda _: None
 

@@ -2,7 +2,7 @@
 
 Both are written under another name beside, brought to the disk, and renamed. What a failure or a
 signal stops is taken back at once; what a killed process left is removed by the next that writes
-the same.
+the same. A folder at an address is made on this machine; `maxlite.uploads` says how.
 """
 
 import contextlib
@@ -15,7 +15,9 @@ import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from maxlite import uploads
 from maxlite.errors import InputError
+from maxlite.storage import Place, Url
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -40,28 +42,47 @@ def new_file(path: Path, end: str = ".tmp") -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def write_text(path: Path, text: str) -> None:
+def write_text(path: Place, text: str) -> None:
     """Writes a text file in UTF-8, whole or not at all; what is there is replaced.
 
     Raises:
       OSError: it cannot be written.
     """
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Place, data: bytes) -> None:
+    """Writes a file, whole or not at all; what is there is replaced.
+
+    Raises:
+      OSError: it cannot be written.
+    """
+    if isinstance(path, Url):
+        path.write_bytes(data)
+        return
     with new_file(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_bytes(data)
 
 
 @contextlib.contextmanager
-def new_folder(out: str | os.PathLike[str], replace: bool = False) -> Iterator[Path]:
+def new_folder(
+    out: str | os.PathLike[str] | Url, replace: bool = False, last: str = ""
+) -> Iterator[Path]:
     """A temporary folder beside `out` that becomes `out` if the block succeeds.
 
     Args:
       out: the folder to make; parents that lack are made too, and a link stays one.
       replace: a folder that is there is exchanged for the new one and removed. Whether it may be is
-        for the caller to ask before; without, only an empty one gives way.
+        for the caller to ask before; without, only an empty one gives way. None at an address is.
+      last: the file without which readers take the folder for nothing, for `maxlite.uploads`.
 
     Raises:
       InputError: `out` cannot be made, or its disk is full.
     """
+    if isinstance(out, Url):
+        with uploads.new_folder(out, last) as folder:
+            yield folder
+        return
     target = Path(os.path.realpath(out))
     _remove_leftovers(target)
     temporary = target.with_name(f"{target.name}.tmp-{secrets.token_hex(4)}")

@@ -35,7 +35,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from maxlite import console, flags
+from maxlite import console, flags, storage
 from maxlite.config import Architecture, Config
 from maxlite.errors import InputError
 from maxlite.hf import config_json, lazy, metadata, names
@@ -169,7 +169,7 @@ def plan(config: Config) -> Plan:
       InputError: no shape is known, or its rules, `init` or settings do not fit it.
     """
     remat.policy(config.remat)
-    here = bool(config.model) and Path(config.model).expanduser().exists()
+    here = bool(config.model) and storage.place(config.model).exists()
     source = _read(config) if here else _assumed(config)
     inserted = metadata.inserted(source.metadata, source.where)
     claims = claim(config.train, source.architecture, inserted)
@@ -179,7 +179,7 @@ def plan(config: Config) -> Plan:
 
 def _read(config: Config) -> ModelSource:
     """The shape of `model`, changed by `init`."""
-    path = Path(config.model).expanduser()
+    path = storage.place(config.model)
     if is_run(path):
         model = _of_run(RunFolder(path))
     else:

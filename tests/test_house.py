@@ -30,7 +30,7 @@ ROOMS: dict[str, set[str]] = {
     "hf": {"parameters"},
     "surgery": {"hf"},
     "tokenizer": set(),
-    "corpus": {"tokenizer", "config", "data.order", "data.sources", "data.parts", "data.url"},
+    "corpus": {"tokenizer", "config", "data.order", "data.sources", "data.parts"},
     "data": {"tokenizer", "config"},
     "model": {"parameters"},
     "state": {"model", "hf", "surgery", "tokenizer"},
@@ -64,10 +64,11 @@ WITHOUT_JAX = (
     "errors",
     "console",
     "outputs",
+    "storage",
     "flags",
 )
 WITHOUT_JAX += tuple(f"data.{m}" for m in ("order", "packing", "cache", "sources", "parts"))
-WITHOUT_JAX += tuple(f"data.{m}" for m in ("url", "streams", "tokens", "shards", "making"))
+WITHOUT_JAX += tuple(f"data.{m}" for m in ("streams", "tokens", "shards", "making"))
 WITHOUT_JAX += tuple(f"data.{m}" for m in ("view", "orders", "corpus", "kept"))
 WITHOUT_JAX += tuple(f"data.{m}" for m in ("losses", "losses_work", "resample"))
 WITHOUT_JAX += tuple(f"report.{m}" for m in ("tokenizer", "tokenizer_pieces", "corpus", "rounds"))

@@ -137,7 +137,7 @@ def test_bad_input_is_one_sentence(tiny_text, tiny_tokenizer, tmp_path):
         ([tokenizer, out], "--text must be given"),
         ([tokenizer, text], "--out must be given"),
         ([tokenizer, text, out, "--process=2", "--processes=2"], "--process=2 must be below"),
-        ([tokenizer, text, "--out=gs://b/out"], "must be a folder; copy it there"),
+        ([tokenizer, text, "--out=gs://b/out"], "must be on this machine; copy it there"),
         ([tokenizer, text, f"--out={tmp_path}/no/out"], "lies in a folder that does not exist"),
         ([tokenizer, f"--text={tmp_path}/*.txt", out], "no file matches"),
         ([tokenizer, f"--text={tiny_text}/en.jsonl", "--field=body", out], "no field 'body'"),

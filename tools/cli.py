@@ -11,14 +11,19 @@ from typing import Any
 
 from absl import flags
 
-from maxlite import console, outputs
+from maxlite import console, outputs, uploads
 from maxlite.errors import InputError
+from maxlite.storage import Place, Url
 
 FLAGS = flags.FLAGS
 
 flags.DEFINE_string("json", "", "Write the figures to this file as JSON.")
 flags.DEFINE_bool("overwrite", False, "Replace what is there already, once the new is complete.")
 flags.DEFINE_bool("dry_run", False, "Check everything and say what would be done; write nothing.")
+
+
+_STORES = ("gs://", "s3://", "az://")
+_addresses = {"text", "model", "run", "tokenizer", "order"}  # what is only read
 
 
 def run(
@@ -55,6 +60,7 @@ def run(
             raise InputError(" ".join(str(e).split())) from e
         if rest:
             raise InputError(f"unexpected argument {rest[0]!r}; every setting is a --flag=value")
+        _refuse_addresses()
         target = Path(FLAGS.json).expanduser() if FLAGS.json else None
         if target and not target.parent.is_dir():
             raise InputError(f"--json={FLAGS.json} lies in a folder that does not exist")
@@ -66,6 +72,20 @@ def run(
 
     with _terminable():
         console.run(guarded)
+
+
+def take_addresses(*names: str) -> None:
+    """Says that these flags of a tool may name a place such as gs://bucket/folder, too."""
+    _addresses.update(names)
+
+
+def _refuse_addresses() -> None:
+    for name in FLAGS:
+        own = (FLAGS.find_module_defining_flag(name) or "").startswith(("tools.", "__main__"))
+        if own and name not in _addresses and str(FLAGS[name].value).startswith(_STORES):
+            raise InputError(
+                f"--{name}={FLAGS[name].value} must be on this machine; copy it there or from there"
+            )
 
 
 class Terminated(BaseException):
@@ -95,7 +115,11 @@ def require(*names: str) -> None:
         raise InputError(f"{', '.join(missing)} must be given; --help says what it means")
 
 
-def check_out(path: Path) -> None:
-    """Refuses to write over something unless --overwrite is given."""
-    if path.exists() and not FLAGS.overwrite:
+def check_out(path: Place) -> None:
+    """Refuses to write over something unless --overwrite is given; never at an address."""
+    if isinstance(path, Url):
+        path.check_bucket()
+        if uploads.taken(path):
+            raise InputError(f"{path} exists; remove it, or choose another --out")
+    elif path.exists() and not FLAGS.overwrite:
         raise InputError(f"{path} exists; choose another --out, or give --overwrite")

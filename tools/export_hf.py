@@ -3,10 +3,9 @@
 Example: python -m tools.export_hf --run=RUN --out=FOLDER
 """
 
-from pathlib import Path
-
 from absl import flags
 
+from maxlite import storage
 from maxlite.console import say
 from maxlite.errors import InputError
 from tools import cli
@@ -25,11 +24,12 @@ flags.DEFINE_enum(
 flags.DEFINE_bool("adapter", False, "Write a run's adapters as a PEFT folder, not merged.")
 flags.DEFINE_bool("card", False, "Write a model card, README.md, from what the runs tell.")
 flags.DEFINE_string("max_shard_size", "5GB", "Largest weight file, such as 5GB or 500MB.")
+cli.take_addresses("out")
 
 
 def main():
     cli.require("run", "out")
-    out = Path(FLAGS.out).expanduser()
+    out = storage.place(FLAGS.out)
     cli.check_out(out)
     from maxlite import card
     from maxlite.hf.writer import parse_size, refuse_existing
@@ -39,7 +39,7 @@ def main():
 
     parse_size(FLAGS.max_shard_size)
     refuse_existing(out, FLAGS.overwrite)
-    run = RunFolder(Path(FLAGS.run).expanduser())
+    run = RunFolder(storage.place(FLAGS.run))
     ready = ready_model(str(run.path), step=FLAGS.step, weights=not FLAGS.dry_run)
     if FLAGS.adapter and not ready.architecture.lora.rank:
         raise InputError(f"{run.path} has no adapters: leave out --adapter")

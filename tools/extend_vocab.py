@@ -55,7 +55,7 @@ def main():
 
 def _report(after: LazyModel) -> tuple[list[dict], dict[str, dict[str, np.ndarray]]]:
     """Prints what the rows in the folder just written are like; gives figures and norms [V]."""
-    written = open_folder(Path(FLAGS.out).expanduser()).tensors
+    written = open_folder(FLAGS.out).tensors
     figures, norms = [], {}
     for name in [n for n in (EMBEDDING, HEAD) if n in written]:
         table = after.tensors[name]

@@ -6,10 +6,9 @@ The run holds the weights in the types they are stored in, the config and the to
 folder may be deleted afterwards. Training, generation, evaluation and export take it as a model.
 """
 
-from pathlib import Path
-
 from absl import flags
 
+from maxlite import storage
 from maxlite.console import human, say
 from tools import cli, hub
 
@@ -17,11 +16,12 @@ FLAGS = flags.FLAGS
 
 flags.DEFINE_string("model", "", "A Hugging Face folder or a hub id.")
 flags.DEFINE_string("out", "", "The run folder to make.")
+cli.take_addresses("out")
 
 
 def main():
     cli.require("model", "out")
-    out = Path(FLAGS.out).expanduser()
+    out = storage.place(FLAGS.out)
     cli.check_out(out)
     from maxlite.state import imported
     from maxlite.state.source import open_model

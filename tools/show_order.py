@@ -11,17 +11,18 @@ import re
 import sys
 from dataclasses import asdict
 from itertools import cycle
-from pathlib import Path
 from typing import Any
 
 from absl import flags
 
+from maxlite import storage
 from maxlite.config import Config, Data
 from maxlite.console import human, say
 from maxlite.data.corpus import Corpus, load_corpus
 from maxlite.data.examples import Example, examples
 from maxlite.data.orders import read_order
 from maxlite.errors import InputError
+from maxlite.storage import Place
 from maxlite.tokenizer import Tokenizer, load_tokenizer
 from tools import cli
 
@@ -41,7 +42,7 @@ flags.DEFINE_string("cache", "", "Folder of tokenised text; empty: the run's, or
 
 def main() -> dict[str, Any] | None:
     cli.require("order")
-    path = Path(FLAGS.order).expanduser()
+    path = storage.place(FLAGS.order)
     file = read_order(path)
     began = _config(path)
     steps, batch_size = (FLAGS[k].value or began[k] for k in ("steps", "batch_size"))
@@ -67,7 +68,7 @@ def main() -> dict[str, Any] | None:
     return figures
 
 
-def _config(path: Path) -> dict[str, Any]:
+def _config(path: Place) -> dict[str, Any]:
     """The config of a run; the default one for an order that stands alone."""
     file = path / "run.json"
     return json.loads(file.read_bytes())["config"] if file.is_file() else asdict(Config())
@@ -123,7 +124,7 @@ def _described(example: Example, tokenizer: Tokenizer) -> dict[str, Any]:
     return {**places, "documents": documents}
 
 
-def _print(path: Path, corpus: Corpus, figures: dict[str, Any]) -> None:
+def _print(path: Place, corpus: Corpus, figures: dict[str, Any]) -> None:
     print(f"order: {path}, fingerprint {figures['fingerprint'][:16]}")
     if figures["base"]:
         print(f"made from the order with fingerprint {figures['base'][:16]}")

@@ -1,9 +1,8 @@
 """What the tools that rebuild a model share: they open it, say what they will do, and write it."""
 
-from pathlib import Path
-
 from absl import flags
 
+from maxlite import storage
 from maxlite.console import bytes_bar, human, say
 from maxlite.errors import InputError
 from maxlite.hf import writer
@@ -18,6 +17,7 @@ FLAGS = flags.FLAGS
 flags.DEFINE_string("model", "", "A Hugging Face folder, a run folder, or a hub id.")
 flags.DEFINE_string("out", "", "The Hugging Face folder to write.")
 flags.DEFINE_string("max_shard_size", "5GB", "Largest weight file, such as 5GB or 500MB.")
+cli.take_addresses("out")
 
 
 def opened() -> LazyModel:
@@ -30,9 +30,9 @@ def opened() -> LazyModel:
 def check_out(*models: str) -> None:
     """Refuses an --out that cannot be written, or that is one of the models read."""
     if FLAGS.out:
-        out = Path(FLAGS.out).expanduser()
+        out = storage.place(FLAGS.out)
         writer.parse_size(FLAGS.max_shard_size)
-        if out.exists() and out.resolve() in {Path(m).expanduser().resolve() for m in models}:
+        if out.exists() and out.resolve() in {storage.place(m).resolve() for m in models}:
             raise InputError(f"--out={FLAGS.out} is the model itself: choose another folder")
         writer.refuse_existing(out, FLAGS.overwrite)
 
@@ -51,7 +51,7 @@ def finish(before: LazyModel, after: LazyModel) -> LazyModel:
         say(f"would write {sum(t.nbytes for t in after.tensors.values()) / 1e9:.2f} GB")
     if FLAGS.dry_run or not FLAGS.out:
         return after
-    out = Path(FLAGS.out).expanduser()
+    out = storage.place(FLAGS.out)
     with bytes_bar(f"writing {out}") as progress:
         writer.write_model(
             out,

@@ -22,7 +22,6 @@ from maxlite.console import bytes_bar, human, say
 from maxlite.data.making import Making, make, stamps
 from maxlite.data.sources import META, expand
 from maxlite.data.tokens import open_cache
-from maxlite.data.url import is_url
 from maxlite.errors import InputError
 from maxlite.tokenizer import load_tokenizer
 from tools import cli
@@ -91,8 +90,6 @@ def main() -> dict[str, Any] | None:
 
 
 def _out() -> Path:
-    if is_url(FLAGS.out):
-        raise InputError(f"--out={FLAGS.out} must be a folder; copy it there when it is complete")
     out = Path(FLAGS.out or "tokens").expanduser()
     if not out.parent.is_dir():
         raise InputError(f"--out={FLAGS.out} lies in a folder that does not exist")

@@ -10,12 +10,13 @@ from pathlib import Path
 
 from absl import flags
 
-from maxlite import outputs
+from maxlite import outputs, storage
 from maxlite.console import say
 from maxlite.errors import InputError
 from maxlite.hf.folder import LazyModel, open_shape, without_weights
 from maxlite.state.host import open_lazy
 from maxlite.state.run import is_run
+from maxlite.storage import Url
 from maxlite.surgery import layers, mergekit
 from maxlite.transforms import UpscaleDepth
 from tools import cli, hub, surgery
@@ -51,7 +52,7 @@ def main():
     model = hub.model() if FLAGS.model else named[0]
     surgery.check_out(model, *named)
     target = _recipe_file()
-    path = Path(model).expanduser()
+    path = storage.place(model)
     shape_is_enough = FLAGS.dry_run and not is_run(path) and without_weights(path)
     before = open_shape(path) if shape_is_enough else open_lazy(model)
     recipe = _recipe(before, transform) if target else ""
@@ -96,9 +97,9 @@ def _recipe_file() -> Path | None:
 
 def _recipe(model: LazyModel, plan: UpscaleDepth) -> str:
     """The recipe, with the model under a name by which mergekit finds it."""
-    folder = Path(FLAGS.model).expanduser()
+    folder = storage.place(FLAGS.model)
     name = str(folder.resolve()) if folder.exists() else FLAGS.model
-    if is_run(folder) or set("+@") & set(name):
+    if isinstance(folder, Url) or is_run(folder) or set("+@") & set(name):
         raise InputError(
             f"mergekit cannot read {name}: --write_mergekit needs a folder of Hugging Face's layout"
             " or a hub id, without + and @ in its name"

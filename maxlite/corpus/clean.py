@@ -24,6 +24,7 @@ from maxlite.corpus.funnel import funnel
 from maxlite.corpus.passes import Pass, passes
 from maxlite.corpus.perplexity import Predicted, Scorer
 from maxlite.errors import InputError
+from maxlite.storage import is_url
 from maxlite.tokenizer.counting import Part
 
 FORMAT = 1
@@ -55,6 +56,8 @@ def clean(
     Raises:
       InputError: the input or the config is wrong, or a process was killed; what is done is kept.
     """
+    if is_url(config.out):
+        raise InputError(f"config key 'out' is the address {config.out}: name a folder on a disk")
     out = Path(config.out).expanduser().absolute()  # for tasks on other machines
     _refuse(out, overwrite)
     if not out.parent.is_dir():

@@ -17,8 +17,8 @@ from maxlite.config import Source
 from maxlite.corpus.step import Step
 from maxlite.data.parts import TextPart, text_parts
 from maxlite.data.sources import expand
-from maxlite.data.url import File, Url, is_url
 from maxlite.errors import InputError
+from maxlite.storage import Place, Url, is_url
 from maxlite.tokenizer.counting import Part
 
 EXECUTORS = ("local", "slurm", "ray")
@@ -148,7 +148,7 @@ def no_text(config: Cleaning) -> InputError:
     return InputError(f"there is no text in the files that --config.text={config.text} names")
 
 
-def files(part: Part) -> tuple[File, ...]:
+def files(part: Part) -> tuple[Place, ...]:
     """What a part is read from."""
     return getattr(part, "files", None) or (getattr(part, "path", None) or Path(part.name),)
 
@@ -158,7 +158,7 @@ def stamp(part: Part) -> str:
     return ", ".join(map(_stamp, files(part)))
 
 
-def _stamp(file: File) -> str:
+def _stamp(file: Place) -> str:
     if isinstance(file, Url):
         return file.stamp()
     about = file.stat()

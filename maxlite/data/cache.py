@@ -22,8 +22,8 @@ from maxlite.data import sources
 from maxlite.data.making import Making, locked, stamps
 from maxlite.data.streams import packing
 from maxlite.data.tokens import FORMAT, TokenCache, names_cache, open_cache
-from maxlite.data.url import File, place
 from maxlite.errors import InputError
+from maxlite.storage import Place, is_url, place
 from maxlite.tokenizer import Tokenizer
 
 _WAITING = "waiting for another process that tokenises the same text"
@@ -65,6 +65,12 @@ def tokenize(
     files = sources.expand(source)
     seen = stamps(files)
     key = _key(files, source.field, settings.txt, tokenizer, progress)
+    if is_url(str(cache_dir)):
+        raise InputError(
+            f"the token cache cannot be at the address {cache_dir}: name a folder on this machine"
+            " with data.cache, or tokenise the text once with tools.tokenize_corpus, put its folder"
+            " there and name that as the source"
+        )
     root = (Path(cache_dir).expanduser() if cache_dir else default_folder()) / "tokens"
     try:
         root.mkdir(parents=True, exist_ok=True)
@@ -96,7 +102,7 @@ def tokenize(
     return cache
 
 
-def _key(files: Sequence[File], field: str, txt: str, tokenizer: Tokenizer, progress: bool) -> str:
+def _key(files: Sequence[Place], field: str, txt: str, tokenizer: Tokenizer, progress: bool) -> str:
     total = sum(path.stat().st_size for path in files)
     parts = []
     with ThreadPoolExecutor() as pool, _bar(total, "reading", progress) as bar:

@@ -16,10 +16,10 @@ from maxlite.data import packing, sources
 from maxlite.data.cache import TokenCache, tokenize
 from maxlite.data.order import Order, OrderSource
 from maxlite.data.orders import FILE, Listed, OrderFile, read_order
-from maxlite.data.url import is_url
 from maxlite.data.view import View, split
 from maxlite.errors import InputError
 from maxlite.mixture import is_read
+from maxlite.storage import is_url
 from maxlite.tokenizer import Tokenizer
 
 

@@ -27,8 +27,8 @@ from maxlite.data.parts import TextPart, text_parts
 from maxlite.data.shards import FIGURES, Shard, dtype_for, whole, write_shard
 from maxlite.data.sources import META
 from maxlite.data.tokens import COLUMNS, FORMAT
-from maxlite.data.url import File, Url
 from maxlite.errors import InputError
+from maxlite.storage import Place, Url
 from maxlite.tokenizer import Tokenizer
 from maxlite.tokenizer.workers import each
 
@@ -55,7 +55,7 @@ class Making:
       what: the name of the text, for messages.
     """
 
-    files: Sequence[File]
+    files: Sequence[Place]
     stamps: list[list[Any]]
     tokenizer: Tokenizer
     folder: Path
@@ -300,10 +300,10 @@ def locked(path: Path, waiting: str = "") -> Iterator[None]:
         yield
 
 
-def stamps(files: Iterable[File]) -> list[list[Any]]:
+def stamps(files: Iterable[Place]) -> list[list[Any]]:
     """Size and time of each file, or at an address what else says that it is the same."""
 
-    def stamp(file: File) -> list[Any]:
+    def stamp(file: Place) -> list[Any]:
         if isinstance(file, Url):
             return [file.stat().st_size, file.stamp()]
         stat = file.stat()

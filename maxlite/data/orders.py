@@ -11,6 +11,7 @@ own in `order/`, so a run may be named wherever an order is asked for.
 """
 
 import hashlib
+import io
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -21,13 +22,14 @@ from typing import Any
 
 import numpy as np
 
-from maxlite import outputs
+from maxlite import outputs, storage
 from maxlite.config import Config, Data, resolve
 from maxlite.data.kept import KeptOrder, kept_numbers
 from maxlite.data.order import LIMIT, VERSION, Mixture, Order, OrderSource
 from maxlite.data.view import digest
 from maxlite.errors import InputError
 from maxlite.mixture import Source, phases
+from maxlite.storage import Place, Url
 from maxlite.tokenizer import Tokenizer
 
 FORMAT = 1
@@ -198,13 +200,13 @@ class OrderFile:
             )
 
 
-def find_order(path: str | os.PathLike[str]) -> Path:
+def find_order(path: str | os.PathLike[str] | Url) -> Place:
     """The folder of an order that a path means: itself, or that of the run there.
 
     Raises:
       InputError: there is no order.
     """
-    given = Path(path).expanduser()
+    given = storage.place(path)
     for folder in (given, given / "order"):
         if (folder / FILE).is_file():
             return folder
@@ -213,7 +215,7 @@ def find_order(path: str | os.PathLike[str]) -> Path:
     raise InputError(f"{given} is no order and no run: there is no {FILE} in it")
 
 
-def read_order(path: str | os.PathLike[str]) -> OrderFile:
+def read_order(path: str | os.PathLike[str] | Url) -> OrderFile:
     """Reads an order's folder, or that of a run.
 
     Raises:
@@ -241,7 +243,7 @@ def read_order(path: str | os.PathLike[str]) -> OrderFile:
     return order
 
 
-def _parsed(folder: Path, said: dict[str, Any]) -> OrderFile:
+def _parsed(folder: Place, said: dict[str, Any]) -> OrderFile:
     listed = []
     for entry in said.pop("sources"):
         content, name = entry.pop("content"), entry.pop("documents")
@@ -266,7 +268,7 @@ def _parsed(folder: Path, said: dict[str, Any]) -> OrderFile:
     return order
 
 
-def _kept(folder: Path, numbers: str, seed: int, batch_size: int) -> Kept:
+def _kept(folder: Place, numbers: str, seed: int, batch_size: int) -> Kept:
     kept = Kept(_numbers(folder, numbers), seed, batch_size)
     if type(seed) is not int or type(batch_size) is not int or batch_size < 0:
         raise ValueError("what it says of the order that it keeps sequences of")
@@ -277,10 +279,14 @@ def _kept(folder: Path, numbers: str, seed: int, batch_size: int) -> Kept:
     return kept
 
 
-def _numbers(folder: Path, name: str) -> np.ndarray:
+def _numbers(folder: Place, name: str) -> np.ndarray:
     if Path(name).name != name:
         raise ValueError(f"{name} is not a file beside {FILE}")
-    array = np.load(folder / name, mmap_mode="r")
+    file = folder / name
+    if isinstance(file, Url):
+        array = np.load(io.BytesIO(file.read_bytes()))
+    else:
+        array = np.load(file, mmap_mode="r")
     if array.dtype != np.int64 or array.ndim != 1:
         raise ValueError(f"{name} is not a list of int64")
     return np.asarray(array)  # slices of np.memmap itself are several times slower

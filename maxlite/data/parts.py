@@ -15,8 +15,8 @@ import numpy as np
 from maxlite.data import sources
 from maxlite.data.streams import packing
 from maxlite.data.tokens import open_cache
-from maxlite.data.url import File, Url, expand_url, is_url
 from maxlite.errors import InputError
+from maxlite.storage import Place, Url, expand_url, is_url
 from maxlite.tokenizer import Tokenizer
 from maxlite.tokenizer.counting import Ids
 
@@ -36,7 +36,7 @@ class TextPart:
       skip_invalid: leave out documents that are not valid UTF-8.
     """
 
-    path: File
+    path: Place
     size: int
     field: str = "text"
     txt: str = "line"
@@ -66,7 +66,7 @@ class IdLinesPart:
       field: the key.
     """
 
-    path: File
+    path: Place
     size: int
     rows: int
     start: int = 0
@@ -120,7 +120,7 @@ class CachePart:
       start, stop: where they are among all. Documents count where the first ids are.
     """
 
-    path: File
+    path: Place
     size: int
     start: int
     stop: int
@@ -139,7 +139,7 @@ class CachePart:
 
 
 def text_parts(
-    files: Iterable[File],
+    files: Iterable[Place],
     field: str = "text",
     txt: str = "line",
     skip_invalid: bool = False,
@@ -191,7 +191,7 @@ def id_parts(pattern: str, tokenizer: Tokenizer, size: int = SIZE) -> list[IdLin
     return parts
 
 
-def _found(pattern: str) -> Sequence[File]:
+def _found(pattern: str) -> Sequence[Place]:
     if is_url(pattern):  # a folder is none that a glob of files finds
         return sorted(expand_url(pattern)) or [Url(pattern)]
     expanded = os.path.expanduser(pattern)
@@ -201,7 +201,7 @@ def _found(pattern: str) -> Sequence[File]:
     return sorted(map(Path, names))
 
 
-def _ranges(path: File, kind: str, txt: str, size: int) -> Iterator[tuple[int, int, int]]:
+def _ranges(path: Place, kind: str, txt: str, size: int) -> Iterator[tuple[int, int, int]]:
     """Where the parts of a file start and stop, and their bytes."""
     with sources.readable(path):
         total = path.stat().st_size
@@ -214,7 +214,7 @@ def _ranges(path: File, kind: str, txt: str, size: int) -> Iterator[tuple[int, i
                 yield start, min(start + size, total), min(size, total - start)
 
 
-def _groups(path: File, total: int, size: int) -> Iterator[tuple[int, int, int]]:
+def _groups(path: Place, total: int, size: int) -> Iterator[tuple[int, int, int]]:
     with sources.parquet_file(path) as file:
         about = file.metadata
     groups = [about.row_group(i).total_byte_size for i in range(about.num_row_groups)]

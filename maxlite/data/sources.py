@@ -7,19 +7,18 @@ text is changed.
 """
 
 import glob
-import hashlib
 import io
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+from maxlite import storage
 from maxlite.config import Source
 from maxlite.data.streams import open_bytes, readable
-from maxlite.data.url import File, Url, expand_url, is_url, reading
 from maxlite.errors import InputError
+from maxlite.storage import Place, Url, expand_url, is_url
 
 _KINDS = {
     ".txt": "txt",
@@ -35,14 +34,14 @@ META = "meta.json"  # is in a folder of tokens (`maxlite.data.tokens`), which is
 _BOM = b"\xef\xbb\xbf"
 
 
-def expand(source: Source) -> list[File]:
+def expand(source: Source) -> list[Place]:
     """The files a source names, sorted by path; addresses (gs://bucket/*.txt) through fsspec.
 
     Raises:
       InputError: the glob matches no file, or a file of a kind that can't be read.
     """
-    files: Sequence[File]
-    folders: Sequence[File]
+    files: Sequence[Place]
+    folders: Sequence[Place]
     if is_url(source.glob):
         files, place = sorted(set(expand_url(source.glob))), Url(source.glob)
         folders = [place] if not files and place.is_dir() else []
@@ -66,7 +65,7 @@ def expand(source: Source) -> list[File]:
     return list(files)
 
 
-def kind(path: File) -> str:
+def kind(path: Place) -> str:
     """How a file is read: "txt", "jsonl" or "parquet".
 
     Raises:
@@ -80,7 +79,7 @@ def kind(path: File) -> str:
 
 
 def documents(
-    path: File,
+    path: Place,
     field: str = "text",
     txt: str = "line",
     advance: Callable[[int], None] | None = None,
@@ -116,11 +115,10 @@ def documents(
                 yield from _jsonl(lines, field, skipped) if reader == "jsonl" else _text(lines)
 
 
-def content_hash(path: File) -> str:
+def content_hash(path: Place) -> str:
     """SHA-256 (hex) of a file's bytes."""
     try:
-        with path.open("rb") as file, reading(path) if isinstance(path, Url) else nullcontext():
-            return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
+        return storage.sha256(path)
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}") from None
 
@@ -133,7 +131,7 @@ class Lines:
 
     def __init__(
         self,
-        path: File,
+        path: Place,
         advance: Callable[[int], None],
         skipped: Callable[[int], None] | None = None,
         start: int = 0,
@@ -205,7 +203,7 @@ def _text(lines: Lines) -> Iterator[str]:
 
 
 def _whole(
-    path: File, file: io.BufferedIOBase, skipped: Callable[[int], None] | None
+    path: Place, file: io.BufferedIOBase, skipped: Callable[[int], None] | None
 ) -> Iterator[str]:
     data = file.read().removeprefix(_BOM)
     try:
@@ -259,7 +257,7 @@ def json_records(lines: Lines) -> Iterator[dict[Any, Any]]:
         yield record
 
 
-def parquet_file(path: File) -> Any:
+def parquet_file(path: Place) -> Any:
     """Opens a .parquet file (pyarrow's ParquetFile), wherever it is."""
     import pyarrow.parquet
 
@@ -269,7 +267,7 @@ def parquet_file(path: File) -> Any:
 
 
 def _parquet(
-    path: File,
+    path: Place,
     field: str,
     advance: Callable[[int], None],
     skipped: Callable[[int], None] | None,

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from maxlite.data.url import File, reading
 from maxlite.errors import InputError
+from maxlite.storage import Place, reading
 
 PACKED = {".gz": "gzip", ".zst": "zstd"}  # suffixes of files that are compressed, and by what
 _READ = 1 << 18
@@ -17,12 +17,12 @@ _PACKED_READ = 1 << 16  # all that comes of so much is unpacked at once
 _WINDOW = 1 << 31  # zstd's own limit, which --long=31 and --ultra use up
 
 
-def packing(file: File) -> str:
+def packing(file: Place) -> str:
     """How a file is compressed: "gzip", "zstd", or "" if it is not."""
     return next((by for end, by in PACKED.items() if file.name.lower().endswith(end)), "")
 
 
-def open_bytes(file: File, advance: Callable[[int], None]) -> io.BufferedIOBase:
+def open_bytes(file: Place, advance: Callable[[int], None]) -> io.BufferedIOBase:
     """Opens a file for reading, and unpacks it if its name says that it is packed.
 
     Args:
@@ -41,7 +41,7 @@ def open_bytes(file: File, advance: Callable[[int], None]) -> io.BufferedIOBase:
 
 
 @contextlib.contextmanager
-def readable(file: File) -> Iterator[None]:
+def readable(file: Place) -> Iterator[None]:
     """Turns what libraries raise at a file that is missing or damaged into our sentence."""
     try:
         yield

@@ -21,8 +21,8 @@ from pathlib import Path
 import numpy as np
 
 from maxlite.data.sources import META, SUFFIXES
-from maxlite.data.url import File, Url, place
 from maxlite.errors import InputError
+from maxlite.storage import Place, Url, place
 from maxlite.tokenizer import Tokenizer
 
 FORMAT = 2
@@ -155,7 +155,7 @@ class TokenCache:
       shards: files of tokens.
     """
 
-    path: File
+    path: Place
     content: str
     rows: int
     tokens: Tokens | np.ndarray
@@ -188,7 +188,7 @@ def names_cache(name: str) -> bool:
     return (where / META).is_file()
 
 
-def open_cache(where: File) -> TokenCache:
+def open_cache(where: Place) -> TokenCache:
     """Opens the token cache in a folder, or at an address.
 
     Raises:
@@ -228,17 +228,17 @@ def open_cache(where: File) -> TokenCache:
     )
 
 
-def _sizes(where: File) -> dict[str, int | None]:
+def _sizes(where: Place) -> dict[str, int | None]:
     if isinstance(where, Url):
         return where.sizes()
     return {file.name: file.stat().st_size for file in where.iterdir()}
 
 
-def _shard(file: File, size: int, dtype: np.dtype) -> np.ndarray | Distant:
+def _shard(file: Place, size: int, dtype: np.dtype) -> np.ndarray | Distant:
     return Distant(file, size, dtype) if isinstance(file, Url) else _mapped(file, dtype)
 
 
-def _column(file: File) -> np.ndarray:
+def _column(file: Place) -> np.ndarray:
     if isinstance(file, Url):
         return np.frombuffer(file.read_bytes(), "<u8")
     return _mapped(file, np.dtype("<u8"))

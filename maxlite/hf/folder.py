@@ -8,11 +8,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from maxlite import storage
 from maxlite.config import Architecture
 from maxlite.errors import InputError
 from maxlite.hf import config_json, hub, json_values, metadata, names
 from maxlite.hf.lazy import BFLOAT16, LazyArray, zeros
 from maxlite.hf.tensors import read_tree
+from maxlite.storage import Place, Url
 
 CONFIG = "config.json"
 TOKENIZER = (
@@ -46,19 +48,20 @@ class LazyModel:
     """A checked model none of whose tensors has been read; surgery makes others from it.
 
     Attributes:
-        path: The folder it was opened from.
+        path: The folder it was opened from, which may be an address.
         config: config.json as parsed; `rendered` is what to write.
         architecture: What the model is now.
         tensors: In model order, layers apart.
         metadata: maxlite.json, {} if there is none.
-        files: The companion files or their content, by name within the folder.
+        files: The companion files or their content, by name within the folder; of a folder at an
+            address always the content.
         notes: One line on each thing that was accepted, left out or done.
         kinds: Dtypes to write tensors in, by their name or stacked name; {} as they are stored.
         dtype: What config.json shall name as such where all tensors were cast; "" as it was.
         source: What is known of the folder that it was opened from; see `hub.source`.
     """
 
-    path: Path
+    path: Place
     config: dict[str, Any]
     architecture: Architecture
     tensors: Mapping[str, LazyArray]
@@ -93,9 +96,9 @@ class LazyModel:
         }
 
 
-def is_folder(path: str | Path) -> bool:
+def is_folder(path: str | Place) -> bool:
     """Whether this is a folder with a model's `config.json` (readable or not)."""
-    file = Path(path) / CONFIG
+    file = storage.place(path) / CONFIG
     if not file.is_file():
         return False
     try:
@@ -104,13 +107,13 @@ def is_folder(path: str | Path) -> bool:
         return True
 
 
-def open_folder(path: str | Path) -> LazyModel:
+def open_folder(path: str | Place) -> LazyModel:
     """Open a model folder and check that its files, its config and its tensors agree.
 
     Raises:
         InputError: what is wrong, in one sentence.
     """
-    path = Path(path)
+    path = storage.place(path)
     if not path.is_dir():
         raise InputError(f"there is no model folder {path}")
     if not (path / CONFIG).is_file():
@@ -127,13 +130,13 @@ def open_folder(path: str | Path) -> LazyModel:
     return LazyModel(path, config, arch, tensors, note, files, tuple(notes), source=source)
 
 
-def without_weights(path: str | Path) -> bool:
+def without_weights(path: str | Place) -> bool:
     """Whether only the description of a model is here, as `open_shape` wants it."""
-    folder = Path(path)
+    folder = storage.place(path)
     return (folder / CONFIG).is_file() and not any(f.suffix in WEIGHTS for f in folder.iterdir())
 
 
-def open_shape(path: str | Path) -> LazyModel:
+def open_shape(path: str | Place) -> LazyModel:
     """Open a folder that needs no more of a model than config.json; its weights are zeros.
 
     They have the dtype that config.json names, else bfloat16.
@@ -141,7 +144,7 @@ def open_shape(path: str | Path) -> LazyModel:
     Raises:
         InputError: what is wrong, in one sentence.
     """
-    path = Path(path)
+    path = storage.place(path)
     config, arch, note = _described(path)
     named = str(config.get("dtype") or config.get("torch_dtype")).removeprefix("torch.")
     dtype = {str(kind): kind for kind in names.WEIGHT_DTYPES}.get(named, BFLOAT16)
@@ -151,7 +154,7 @@ def open_shape(path: str | Path) -> LazyModel:
     return LazyModel(path, config, arch, tensors, note, files, (told,), source=source)
 
 
-def _described(path: Path) -> tuple[dict[str, Any], Architecture, dict[str, Any]]:
+def _described(path: Place) -> tuple[dict[str, Any], Architecture, dict[str, Any]]:
     """config.json, what it and maxlite.json tell of the shape, and maxlite.json."""
     file, noted = path / CONFIG, str(path / metadata.NAME)
     config = json_values.parse(file.read_bytes(), str(file))
@@ -162,18 +165,27 @@ def _described(path: Path) -> tuple[dict[str, Any], Architecture, dict[str, Any]
     return config, arch, note
 
 
-def companions(path: str | Path) -> dict[str, Path]:
-    """The files that travel with a model, by name within the folder: tokenizer, licence, ..."""
-    path = Path(path)
+def companions(path: str | Place) -> dict[str, Path | bytes]:
+    """The files that travel with a model, by name within the folder: tokenizer, licence, ...
+
+    Of a folder at an address it is their content, which is small, so that who reads or copies them
+    need not know where they were.
+    """
+    path = storage.place(path)
     kept = metadata.read(path).get("kept_ids")
     patterns = (*COMPANIONS, kept) if kept else COMPANIONS
     files = {
-        file.relative_to(path).as_posix(): file
+        storage.relative(file, path): file
         for pattern in patterns
         for file in path.glob(pattern)
-        if file.is_file() and not any(fnmatch.fnmatch(file.name, never) for never in NEVER)
+        if not any(fnmatch.fnmatch(file.name, never) for never in NEVER) and file.is_file()
     }
-    return dict(sorted(files.items()))
+    return {name: carried(file) for name, file in sorted(files.items())}
+
+
+def carried(file: Place) -> Path | bytes:
+    """A small file as it travels with a model: a path, or the content of what is elsewhere."""
+    return file.read_bytes() if isinstance(file, Url) else file
 
 
 def without_tokenizer(files: Mapping[str, Path | bytes]) -> dict[str, Path | bytes]:
@@ -185,8 +197,8 @@ def without_tokenizer(files: Mapping[str, Path | bytes]) -> dict[str, Path | byt
     }
 
 
-def resolve(path_or_id: str | Path, revision: str = "") -> Path:
-    """The folder itself, or that of a hub id ("organisation/name") after downloading it.
+def resolve(path_or_id: str | Place, revision: str = "") -> Place:
+    """The folder or address itself, or that of a hub id ("organisation/name") after downloading it.
 
     Args:
         path_or_id: A folder that is here, else a hub id.
@@ -195,11 +207,11 @@ def resolve(path_or_id: str | Path, revision: str = "") -> Path:
     Raises:
         InputError: there is no such folder and the hub cannot give one.
     """
-    path, name = Path(path_or_id).expanduser(), str(path_or_id)
-    if path.exists():
+    path, name = storage.place(path_or_id), str(path_or_id)
+    if isinstance(path, Url) or path.exists():
         if revision:
             raise InputError(
-                f"revision {revision!r} is of a model on the hub, but {path} is a folder here:"
+                f"revision {revision!r} is of a model on the hub, but {path} is a folder:"
                 " leave it out, or name the model otherwise"
             )
         return path
@@ -215,7 +227,7 @@ def resolve(path_or_id: str | Path, revision: str = "") -> Path:
     return found
 
 
-def present(folder: Path) -> Path:
+def present(folder: Place) -> Place:
     """A folder that is here; one of the hub's cache is downloaded again if it is not.
 
     Raises:

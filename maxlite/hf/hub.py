@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from maxlite.errors import InputError
+from maxlite.storage import Place
 
 ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 CARD = "README.md"
@@ -112,15 +113,15 @@ def _asked(name: str, revision: str) -> str:
     return f"{name} at {revision}" if revision else name
 
 
-def snapshot(folder: Path) -> tuple[str, str]:
+def snapshot(folder: Place) -> tuple[str, str]:
     """The model and the commit that a folder of the hub's cache holds; "" and "" of others."""
-    parts = folder.parts[-3:]
+    parts = Path(str(folder)).parts[-3:]
     if len(parts) < 3 or parts[1] != "snapshots" or not parts[0].startswith("models--"):
         return "", ""
     return parts[0].removeprefix("models--").replace("--", "/", 1), parts[2]
 
 
-def source(folder: Path) -> dict[str, str]:
+def source(folder: Place) -> dict[str, str]:
     """What a model that grows from a folder says of it, in `run.json` and `maxlite.json`.
 
     Returns:
@@ -138,7 +139,7 @@ def source(folder: Path) -> dict[str, str]:
     return {key: value for key, value in (known | licence).items() if value}
 
 
-def _front_matter(card: Path) -> dict[str, Any]:
+def _front_matter(card: Place) -> dict[str, Any]:
     """The YAML at the beginning of a model card; {} where there is none that can be read."""
     import yaml
 

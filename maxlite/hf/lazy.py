@@ -1,7 +1,8 @@
 """Arrays whose values come when they are asked for: in a file, computed, or put together of others.
 
 Nothing here holds a weight in memory: `FileTensor.read` maps the file, so its pages are the page
-cache's and can be dropped at any time, and what is computed is computed a block of rows at a time.
+cache's and can be dropped at any time, `RemoteTensor.read` asks for the rows that are wanted, and
+what is computed is computed a block of rows at a time.
 """
 
 import functools
@@ -9,14 +10,16 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import ml_dtypes
 import numpy as np
 
 from maxlite.errors import InputError
+from maxlite.storage import Place, Url
 
-BLOCK = 1 << 24  # bytes of float32 that are computed at once
+BLOCK = 1 << 24  # bytes of float32 that are computed at once, or bytes of one request
+AT_ONCE = 4  # requests
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 
 
@@ -46,10 +49,10 @@ class LazyArray(Protocol):
 
 
 @dataclass(frozen=True)
-class FileTensor:
+class StoredTensor:
     """An array that lies in a file, row-major and little-endian, from byte `offset` on."""
 
-    path: Path
+    path: Place
     offset: int
     shape: tuple[int, ...]
     dtype: np.dtype
@@ -59,24 +62,63 @@ class FileTensor:
         return math.prod(self.shape) * self.dtype.itemsize
 
     def read(self, index: Any = ...) -> np.ndarray:
+        raise NotImplementedError
+
+    def rows(self, start: int, stop: int) -> Self:
+        offset = self.offset + start * math.prod(self.shape[1:]) * self.dtype.itemsize
+        return type(self)(self.path, offset, (stop - start, *self.shape[1:]), self.dtype)
+
+    def pieces(self) -> Iterator["FileTensor | np.ndarray"]:
+        raise NotImplementedError
+
+    def blocks(self, nbytes: int = BLOCK) -> Iterator[np.ndarray]:
+        """The tensor's bytes in order, as uint8 arrays of at most `nbytes`."""
+        flat = type(self)(self.path, self.offset, (self.nbytes,), np.dtype(np.uint8))
+        for start in range(0, self.nbytes, nbytes):
+            yield flat.read(slice(start, start + nbytes))
+
+
+@dataclass(frozen=True)
+class FileTensor(StoredTensor):
+    """One in a file of this machine."""
+
+    path: Path
+
+    def read(self, index: Any = ...) -> np.ndarray:
         """A read-only view of the mapped file (a copy only where the file is not aligned)."""
         if not self.nbytes:
             return np.empty(self.shape, self.dtype)[index]
         mapped = np.memmap(self.path, self.dtype, "r", self.offset, self.shape)
         return np.require(mapped.view(np.ndarray)[index], requirements="A")
 
-    def rows(self, start: int, stop: int) -> "FileTensor":
-        offset = self.offset + start * math.prod(self.shape[1:]) * self.dtype.itemsize
-        return FileTensor(self.path, offset, (stop - start, *self.shape[1:]), self.dtype)
-
     def pieces(self) -> Iterator["FileTensor | np.ndarray"]:
         yield self
 
-    def blocks(self, nbytes: int = BLOCK) -> Iterator[np.ndarray]:
-        """The tensor's bytes in order, as uint8 arrays of at most `nbytes`."""
-        flat = FileTensor(self.path, self.offset, (self.nbytes,), np.dtype(np.uint8))
-        for start in range(0, self.nbytes, nbytes):
-            yield flat.read(slice(start, start + nbytes))
+
+@dataclass(frozen=True)
+class RemoteTensor(StoredTensor):
+    """One in a file at an address, of which the rows that are wanted are fetched."""
+
+    path: Url
+
+    def read(self, index: Any = ...) -> np.ndarray:
+        (start, stop, step), rest = _split(index, self.shape[0])
+        part = self.rows(start, max(start, stop))
+        buffer = np.empty(part.nbytes, np.uint8)
+        for first in range(0, part.nbytes, AT_ONCE * BLOCK):  # or all would be in memory twice
+            end = min(first + AT_ONCE * BLOCK, part.nbytes)
+            starts = [part.offset + at for at in range(first, end, BLOCK)]
+            stops = [*starts[1:], part.offset + end]
+            data = b"".join(self.path.read_ranges(starts, stops))
+            if len(data) != end - first:
+                raise InputError(f"{self.path} became shorter while it was being read")
+            buffer[first:end] = np.frombuffer(data, np.uint8)
+        values = buffer.view(self.dtype).reshape(part.shape)
+        return values[(slice(None, None, step), *rest)]
+
+    def pieces(self) -> Iterator[FileTensor | np.ndarray]:
+        for start, stop in row_blocks(self.shape, AT_ONCE * BLOCK):
+            yield self.read(slice(start, stop))
 
 
 @dataclass(frozen=True)

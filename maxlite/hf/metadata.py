@@ -10,8 +10,10 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import maxlite
+from maxlite import storage
 from maxlite.errors import InputError
 from maxlite.hf import json_values
+from maxlite.storage import Place
 from maxlite.transforms import Lora
 
 NAME = "maxlite.json"
@@ -25,9 +27,9 @@ TYPES = {
 }
 
 
-def read(folder: Path) -> dict[str, Any]:
+def read(folder: Place) -> dict[str, Any]:
     """The parsed `maxlite.json` of a folder, or an empty dictionary if it has none."""
-    path = Path(folder) / NAME
+    path = storage.place(folder) / NAME
     if not path.is_file():
         return {}
     metadata = json_values.parse(path.read_bytes(), str(path))

@@ -8,7 +8,7 @@ import numpy as np
 
 from maxlite.config import Architecture
 from maxlite.errors import InputError
-from maxlite.hf.lazy import FileTensor
+from maxlite.hf.lazy import StoredTensor
 from maxlite.hf.tensors import DTYPES, listed
 from maxlite.parameters import EMBEDDING, HEAD, LAYERS, shapes
 
@@ -40,8 +40,8 @@ def unstacked(name: str, layer: int) -> str:
 
 
 def check(
-    tree: Mapping[str, FileTensor], arch: Architecture, where: str
-) -> tuple[dict[str, FileTensor], list[str]]:
+    tree: Mapping[str, StoredTensor], arch: Architecture, where: str
+) -> tuple[dict[str, StoredTensor], list[str]]:
     """The tensors that belong to the model, in model order, and a line on each thing dropped.
 
     Args:
@@ -100,7 +100,7 @@ def check(
     return both, notes
 
 
-def same_bytes(one: FileTensor, other: FileTensor) -> bool:
+def same_bytes(one: StoredTensor, other: StoredTensor) -> bool:
     """Whether two stored tensors are the same in dtype, shape and every byte."""
     if (one.dtype, one.shape) != (other.dtype, other.shape):
         return False

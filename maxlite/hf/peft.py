@@ -12,13 +12,14 @@ from typing import Any
 
 import numpy as np
 
-from maxlite import outputs
+from maxlite import outputs, storage
 from maxlite.config import Architecture
 from maxlite.errors import InputError
 from maxlite.hf import json_values, names, writer
 from maxlite.hf.json_values import bad
 from maxlite.hf.lazy import LazyArray
 from maxlite.hf.tensors import listed, read_header
+from maxlite.storage import Place
 from maxlite.transforms import Lora
 
 CONFIG = "adapter_config.json"
@@ -170,7 +171,7 @@ def check_fits(adapter: Adapter, arch: Architecture) -> None:
 
 
 def write_adapter(
-    out: str | Path,
+    out: str | Place,
     lora: Lora,
     base: str,
     specs: writer.Specs,
@@ -221,7 +222,7 @@ def write_adapter(
 
     ours = {theirs(name): name for name in specs}
     writer.refuse_existing(out)
-    with outputs.new_folder(out) as folder:
+    with outputs.new_folder(storage.place(out), last=CONFIG) as folder:
         (folder / CONFIG).write_bytes(json_values.dump(config))
         spelled = {theirs(name): spec for name, spec in specs.items()}
         (file,) = writer.write_weights(folder, spelled, lambda n: read(ours[n]), 1 << 62)

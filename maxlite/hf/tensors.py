@@ -2,14 +2,16 @@
 
 import json
 import struct
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import Any
 
 import ml_dtypes
 import numpy as np
 
+from maxlite import storage
 from maxlite.errors import InputError
-from maxlite.hf.lazy import BFLOAT16, FileTensor
+from maxlite.hf.lazy import BFLOAT16, FileTensor, RemoteTensor, StoredTensor
+from maxlite.storage import Place, Url
 
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -33,17 +35,17 @@ DTYPES = {
 }
 
 
-def read_tree(folder: Path) -> dict[str, FileTensor]:
+def read_tree(folder: Place) -> dict[str, StoredTensor]:
     """All tensors of a model folder by name, in the order of its files; opens no tensor's data.
 
     Raises:
         InputError: no safetensors weights, a missing, damaged or truncated file, or an index that
             disagrees with its shards.
     """
-    folder = Path(folder)
+    folder = storage.place(folder)
     if (folder / INDEX).is_file():
         return _read_shards(folder)
-    files = sorted(folder.glob("*.safetensors"))
+    files = storage.found(folder, "*.safetensors")
     if (folder / SINGLE).is_file():
         return read_header(folder / SINGLE)
     if len(files) == 1 and files[0].name != "adapter_model.safetensors":
@@ -55,7 +57,7 @@ def read_tree(folder: Path) -> dict[str, FileTensor]:
             f"{folder} has {len(files)} .safetensors files but no {INDEX} that says which tensor"
             " is where: fetch the index too"
         )
-    pickled = [p for end in ("bin", "pt", "pth") for p in sorted(folder.glob(f"*.{end}"))]
+    pickled = [p for end in ("bin", "pt", "pth") for p in storage.found(folder, f"*.{end}")]
     if pickled:
         raise InputError(
             f"{folder} holds pickled weights ({pickled[0].name}), which could run code when opened:"
@@ -65,28 +67,27 @@ def read_tree(folder: Path) -> dict[str, FileTensor]:
     raise InputError(f"{folder} holds no weights: there is no {SINGLE} and no {INDEX} in it")
 
 
-def read_header(path: Path) -> dict[str, FileTensor]:
+def read_header(path: Place) -> dict[str, StoredTensor]:
     """The tensors of one safetensors file, in the order in which their data lies.
 
     Raises:
         InputError: the file is not safetensors, is damaged, or has another size than its header
             promises.
     """
-    path = Path(path)
+    path = storage.place(path)
     actual = path.stat().st_size
-    with open(path, "rb") as file:
-        start = file.read(8)
-        if start == b"version ":
-            raise InputError(f"{path} is a git-lfs pointer, not the weights: run `git lfs pull`")
-        length = struct.unpack("<Q", start)[0] if len(start) == 8 else actual
-        if 8 + length > actual and length <= LARGEST_HEADER:
-            raise InputError(
-                f"{path} is {actual:,} bytes long where its header alone takes {8 + length:,}:"
-                " it is truncated, fetch it again"
-            )
-        if length > LARGEST_HEADER:
-            raise InputError(f"{path} is no safetensors file: its header would be {length:,} bytes")
-        text = file.read(length)
+    (start,) = storage.read_ranges(path, [0], [min(8, actual)])
+    if start == b"version ":
+        raise InputError(f"{path} is a git-lfs pointer, not the weights: run `git lfs pull`")
+    length = struct.unpack("<Q", start)[0] if len(start) == 8 else actual
+    if 8 + length > actual and length <= LARGEST_HEADER:
+        raise InputError(
+            f"{path} is {actual:,} bytes long where its header alone takes {8 + length:,}:"
+            " it is truncated, fetch it again"
+        )
+    if length > LARGEST_HEADER:
+        raise InputError(f"{path} is no safetensors file: its header would be {length:,} bytes")
+    (text,) = storage.read_ranges(path, [8], [8 + length])
     try:
         header = json.loads(text.decode(), object_pairs_hook=_unique)
         header.pop("__metadata__", None)
@@ -119,20 +120,21 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return dict(pairs)
 
 
-def _tensor(path: Path, data: int, entry: dict[str, Any]) -> FileTensor:
+def _tensor(path: Place, data: int, entry: dict[str, Any]) -> StoredTensor:
     if entry["dtype"] not in DTYPES:
         raise InputError(f"{path} stores tensors as {entry['dtype']!r}, which maxlite cannot read")
     begin, end = entry["data_offsets"]
     sizes = [*entry["shape"], begin, end]
     if any(type(size) is not int or size < 0 for size in sizes):
         raise ValueError(f"sizes {sizes}")
-    tensor = FileTensor(path, data + begin, tuple(entry["shape"]), DTYPES[entry["dtype"]])
+    where = data + begin, tuple(entry["shape"]), DTYPES[entry["dtype"]]
+    tensor = RemoteTensor(path, *where) if isinstance(path, Url) else FileTensor(path, *where)
     if end - begin != tensor.nbytes:
         raise ValueError(f"{end - begin} bytes for {entry['dtype']} of shape {entry['shape']}")
     return tensor
 
 
-def _read_shards(folder: Path) -> dict[str, FileTensor]:
+def _read_shards(folder: Place) -> dict[str, StoredTensor]:
     index = folder / INDEX
     try:
         weight_map = json.loads(index.read_text())["weight_map"]
@@ -155,7 +157,7 @@ def _read_shards(folder: Path) -> dict[str, FileTensor]:
             f"{folder} lacks {len(missing)} of {len(shards)} shards that {INDEX} names:"
             f" {listed(missing)}; fetch them"
         )
-    tensors: dict[str, FileTensor] = {}
+    tensors: dict[str, StoredTensor] = {}
     for shard in shards:
         found = read_header(folder / shard)
         for name in found:

@@ -10,19 +10,21 @@ import os
 import re
 import shutil
 import struct
+import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from maxlite import outputs
+from maxlite import outputs, storage, uploads
 from maxlite.errors import InputError
 from maxlite.hf import json_values, metadata
 from maxlite.hf.folder import CONFIG, LazyModel, is_folder
 from maxlite.hf.lazy import LazyArray
 from maxlite.hf.stream import Stream
 from maxlite.hf.tensors import DTYPES, INDEX, SINGLE
+from maxlite.storage import Place, Url
 
 MAX_SHARD_SIZE = 5 * 10**9  # bytes
 PAGE = 4096  # bytes; where the data of a file begins is a multiple of it
@@ -44,7 +46,7 @@ def parse_size(text: str | int) -> int:
 
 
 def write_folder(
-    out: str | Path,
+    out: str | Place,
     *,
     config: bytes,
     specs: Specs,
@@ -54,7 +56,7 @@ def write_folder(
     max_shard_size: str | int = MAX_SHARD_SIZE,
     overwrite: bool = False,
     progress: Progress | None = None,
-) -> Path:
+) -> Place:
     """Write a whole model folder.
 
     Args:
@@ -73,22 +75,22 @@ def write_folder(
     """
     refuse_existing(out, overwrite)
     check_room(out, specs, files)
-    with outputs.new_folder(out, overwrite) as folder:
+    with outputs.new_folder(storage.place(out), overwrite, CONFIG) as folder:
         outputs.fill(folder, {CONFIG: config, **(files or {})})
         if notes is not None and notes != metadata.read(folder):
             metadata.write(folder, notes)
         write_weights(folder, specs, read, parse_size(max_shard_size), progress=progress)
-    return Path(out)
+    return storage.place(out)
 
 
 def write_model(
-    out: str | Path,
+    out: str | Place,
     model: LazyModel,
     *,
     max_shard_size: str | int = MAX_SHARD_SIZE,
     overwrite: bool = False,
     progress: Progress | None = None,
-) -> Path:
+) -> Place:
     """Write a model as a folder, each tensor in its `dtypes`; raises as `write_folder`."""
     dtypes = model.dtypes
     return write_folder(
@@ -105,18 +107,23 @@ def write_model(
 
 
 def check_room(
-    out: str | Path, specs: Specs, files: Mapping[str, Path | bytes] | None = None
+    out: str | Place, specs: Specs, files: Mapping[str, Path | bytes] | None = None
 ) -> None:
     """Raise `InputError` if the disk of a new folder has less space free than it needs."""
     need = sum(math.prod(shape) * np.dtype(dtype).itemsize for dtype, shape in specs.values())
     need += sum(_size(file) for file in (files or {}).values())
-    parent = Path(os.path.realpath(out)).parent
+    there, place = storage.place(out), "its disk"
+    if isinstance(there, Url):
+        parent = Path(tempfile.gettempdir())
+        place = f"{parent}, where it is made before it is copied ($TMPDIR),"
+    else:
+        parent = Path(os.path.realpath(there)).parent
     while not parent.exists():
         parent = parent.parent
     free = shutil.disk_usage(parent).free
     if need > free:
         raise InputError(
-            f"{out} needs {_told(need)} and its disk has {_told(free)} free: make room, or choose a"
+            f"{out} needs {_told(need)} and {place} has {_told(free)} free: make room, or choose a"
             " place on another disk"
         )
 
@@ -129,9 +136,14 @@ def _size(file: Path | bytes) -> int:
     return len(file) if isinstance(file, bytes) else file.stat().st_size
 
 
-def refuse_existing(out: str | Path, overwrite: bool = False) -> None:
+def refuse_existing(out: str | Place, overwrite: bool = False) -> None:
     """Raise `InputError` if a new folder cannot take this name; cheap, for before the work."""
-    path = Path(out)
+    path = storage.place(out)
+    if isinstance(path, Url):
+        path.check_bucket()
+        if uploads.taken(path):
+            raise InputError(f"{path} exists already: remove it, or choose another name")
+        return
     if os.path.lexists(path) and not overwrite:
         raise InputError(f"{path} exists already: choose another name, or pass --overwrite")
     if path.exists() and not is_folder(path) and not (path.is_dir() and not any(path.iterdir())):

@@ -21,6 +21,7 @@ from maxlite.config import as_dict
 from maxlite.errors import InputError
 from maxlite.recipe.steps import TRAIN, Step
 from maxlite.state.run import RunFolder, essence, is_run
+from maxlite.storage import is_url
 
 DONE, TODO, BEGUN, LOST, CHANGED, STALE = (
     "done",
@@ -56,6 +57,8 @@ class State:
         Raises:
           InputError: the folder is something else, or the file is damaged.
         """
+        if is_url(str(out)):
+            raise InputError(f"a recipe cannot be at the address {out}: name a folder on a disk")
         self.out = Path(out).expanduser()
         self.path = self.out / "recipe.json"
         self.records = self._read() if out else {}  # a plan needs no folder
@@ -200,6 +203,12 @@ def whole(step: Step) -> bool:
 
 
 def _paths(step: Step) -> list[Path]:
+    for path in step.makes:
+        if is_url(path):
+            raise InputError(
+                f"step '{step.name}' makes {path}, but what a recipe makes cannot be at an address:"
+                " name folders on a disk, or run the stage by itself"
+            )
     return [Path(path).expanduser() for path in step.makes]
 
 

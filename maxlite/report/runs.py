@@ -18,9 +18,9 @@ import math
 import statistics
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
+from maxlite import storage
 from maxlite.config import Architecture
 from maxlite.errors import InputError
 from maxlite.model.flops import flops_per_token
@@ -29,6 +29,7 @@ from maxlite.parameters import shapes
 from maxlite.sizes import count, table_share
 from maxlite.state.host import run_model
 from maxlite.state.run import RunFolder, essence
+from maxlite.storage import Place
 
 Figures = dict[str, Any]
 
@@ -39,7 +40,7 @@ def figures(paths: Sequence[str]) -> list[Figures]:
     Raises:
       InputError: one is no run that has trained, or is named twice.
     """
-    folders = [Path(path).expanduser() for path in paths]
+    folders = [storage.place(path) for path in paths]
     for path, times in Counter(folder.resolve() for folder in folders).items():
         if times > 1:
             raise InputError(f"the run {path} is named {times} times; name each once")
@@ -50,7 +51,7 @@ def figures(paths: Sequence[str]) -> list[Figures]:
     return found
 
 
-def _of(folder: Path) -> Figures:
+def _of(folder: Place) -> Figures:
     run = RunFolder(folder)
     if run.description.get("kind") == "import":
         raise InputError(f"{folder} is an imported model, which has not trained; leave it out")

@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from maxlite import storage
 from maxlite.errors import InputError
 from maxlite.hf import names, writer
 from maxlite.hf.folder import CONFIG, LazyModel, companions
@@ -23,6 +24,7 @@ from maxlite.hf.lazy import Concatenated, LazyArray
 from maxlite.hf.tensors import INDEX, read_header
 from maxlite.model.leaves import leaf
 from maxlite.state import manifest
+from maxlite.storage import Place
 from maxlite.transforms import Transform
 
 COPY = "base"
@@ -81,7 +83,7 @@ class Base:
             writer.write_weights(run / name, specs, weights.__getitem__, max_shard_size=1 << 62)
 
 
-def of_folder(folder: Path) -> Base:
+def of_folder(folder: Place) -> Base:
     """A model folder as an origin."""
     path = folder.resolve()
     return Base(str(path), -1, _identity(path))
@@ -93,13 +95,13 @@ def of_copy(model: LazyModel, run: Path) -> Base:
     return Base(COPY, -1, _identity(run / COPY))
 
 
-def of_run(run: Path, checkpoints: Path, step: int) -> Base:
+def of_run(run: Place, checkpoints: Place, step: int) -> Base:
     """A run that stands alone, at a verified step, as an origin."""
     path = run.resolve()
     return Base(str(path), step, _manifests(checkpoints / str(step)))
 
 
-def check(base: Base, path: Path) -> None:
+def check(base: Base, path: Place) -> None:
     """Refuses an origin, now at `path`, that is gone or is not what it was.
 
     Raises:
@@ -140,7 +142,7 @@ def overlaid(model: LazyModel, weights: Mapping[str, LazyArray]) -> LazyModel:
     return dataclasses.replace(model, tensors=tensors)
 
 
-def kept(folder: Path) -> dict[str, LazyArray]:
+def kept(folder: Place) -> dict[str, LazyArray]:
     """The weights in a folder that `Base.keep` has written."""
     return dict(read_header(folder / "model.safetensors"))
 
@@ -163,40 +165,46 @@ def trained(leaves: Mapping[str, Any], part: Any) -> dict[str, LazyArray]:
     return found
 
 
-def _identity(folder: Path) -> dict[str, Any]:
+def _identity(folder: Place) -> dict[str, Any]:
     """Sizes and checksums of what makes a folder the model that it is.
 
     Of large weight files it is the header and samples of the content that are looked at.
     """
-    weights = [folder / CONFIG, folder / INDEX, *folder.glob("*.safetensors")]
-    files = {file.name: file for file in weights if file.is_file()} | companions(folder)
-    return {name: [file.stat().st_size, _checksum(file)] for name, file in sorted(files.items())}
+    weights: list[Place] = [
+        folder / CONFIG,
+        folder / INDEX,
+        *storage.found(folder, "*.safetensors"),
+    ]
+    files: dict[str, Place | bytes] = {file.name: file for file in weights if file.is_file()}
+    return {name: _seen(file) for name, file in sorted((files | companions(folder)).items())}
 
 
-def _checksum(file: Path) -> str:
+def _seen(file: Place | bytes) -> list[Any]:
+    """Size and checksum of a file or its content."""
+    if isinstance(file, bytes):
+        return [len(file), hashlib.sha256(file).hexdigest()]
     size = file.stat().st_size
+    if file.suffix != ".safetensors" or size < SAMPLES * SAMPLE:
+        return [size, storage.sha256(file)]
+    (length,) = storage.read_ranges(file, [0], [8])
+    header = 8 + struct.unpack("<Q", length)[0]
+    starts = [header + (size - header - SAMPLE) * i // (SAMPLES - 1) for i in range(SAMPLES)]
+    stops = [header, *(start + SAMPLE for start in starts)]
     digest = hashlib.sha256()
-    with file.open("rb") as opened:
-        if file.suffix != ".safetensors" or size < SAMPLES * SAMPLE:
-            return hashlib.file_digest(opened, "sha256").hexdigest()
-        header = 8 + struct.unpack("<Q", opened.read(8))[0]
-        opened.seek(0)
-        digest.update(opened.read(header))
-        for i in range(SAMPLES):
-            opened.seek(header + (size - header - SAMPLE) * i // (SAMPLES - 1))
-            digest.update(opened.read(SAMPLE))
-    return digest.hexdigest()
+    for content in storage.read_ranges(file, [0, *starts], stops):
+        digest.update(content)
+    return [size, digest.hexdigest()]
 
 
-def _verified(checkpoints: Path, step: int) -> dict[str, Any]:
+def _verified(checkpoints: Place, step: int) -> dict[str, Any]:
     folder = checkpoints / str(step)
     if not folder.is_dir() or manifest.problem(folder):
         return {}
     return _manifests(folder)
 
 
-def _manifests(step_folder: Path) -> dict[str, Any]:
+def _manifests(step_folder: Place) -> dict[str, Any]:
     files: dict[str, Any] = {}
-    for file in sorted(step_folder.glob("manifest-*.json")):
+    for file in storage.found(step_folder, "manifest-*.json"):
         files |= json.loads(file.read_text())
     return files

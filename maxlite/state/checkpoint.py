@@ -21,11 +21,13 @@ import numpy as np
 import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 
+from maxlite import storage
 from maxlite.console import say
 from maxlite.errors import InputError
 from maxlite.outputs import FULL
 from maxlite.state import manifest
 from maxlite.state.manifest import steps_in, write_manifest
+from maxlite.storage import Place
 
 
 def agree(mine: bool) -> bool:
@@ -40,7 +42,7 @@ def barrier(name: str) -> None:
         multihost_utils.sync_global_devices(name)
 
 
-def find_verified(folder: Path) -> tuple[int, dict[int, str]]:
+def find_verified(folder: Place) -> tuple[int, dict[int, str]]:
     """`manifest.find_verified` with the work shared by all processes, which must all call it."""
     return manifest.find_verified(folder, -1, share(), agree)
 
@@ -50,7 +52,7 @@ def share() -> tuple[int, int]:
     return jax.process_index(), jax.process_count()
 
 
-def restore(folder: Path, step: int, item: str, abstract: Any) -> Any:
+def restore(folder: Place, step: int, item: str, abstract: Any) -> Any:
     """Reads one item of a verified checkpoint onto devices.
 
     Args:
@@ -60,7 +62,7 @@ def restore(folder: Path, step: int, item: str, abstract: Any) -> Any:
       abstract: a pytree of `jax.ShapeDtypeStruct` with shardings; values are cast to its dtypes.
     """
     with ocp.StandardCheckpointer() as reader:
-        return reader.restore((folder / str(step) / item).absolute(), abstract)
+        return reader.restore(str((folder / str(step) / item).absolute()), abstract)
 
 
 def _by_layer(x: Any) -> ocp.SaveArgs:
@@ -77,7 +79,7 @@ class Checkpoints:
 
     def __init__(
         self,
-        folder: Path,
+        folder: Place,
         keep: int,
         keep_every: int,
         on_verified: Callable[[int], None] = lambda step: None,
@@ -131,7 +133,7 @@ class Checkpoints:
         room = max(shard.data.nbytes for shard in shards) + (1 << 20)
         tree = ocp.PyTreeCheckpointHandler(use_compression=False, save_concurrent_gb=room / 1e9)
         handlers = {"params": tree, "rest": tree, "meta": ocp.JsonCheckpointHandler()}
-        return ocp.CheckpointManager(self.folder, options=options, item_handlers=handlers)
+        return ocp.CheckpointManager(str(self.folder), options=options, item_handlers=handlers)
 
     def wait(self) -> None:
         """Waits until the save under way is written and verified; raises what went wrong."""
@@ -156,8 +158,11 @@ class Checkpoints:
                     self._manager.close()
 
     def _remove_partial(self) -> None:
-        """Removes what orbax had begun and not committed."""
-        if jax.process_index() == 0:
+        """Removes what orbax had begun and not committed, which has a name of its own on a disk.
+
+        In an object store it has the step's, and no manifest.
+        """
+        if jax.process_index() == 0 and isinstance(self.folder, Path):
             for leftover in self.folder.glob("*.orbax-checkpoint-tmp*"):
                 shutil.rmtree(leftover, ignore_errors=True)
 
@@ -191,7 +196,7 @@ class Checkpoints:
         keep = set(steps_in(self.folder)[: self._keep]) | {newest}
         for step in steps_in(self.folder):
             if step not in keep and not (self._keep_every and step % self._keep_every == 0):
-                shutil.rmtree(self.folder / str(step))
+                storage.remove_tree(self.folder / str(step))
 
 
 def _poll(done: Callable[[], bool], message: str, seconds: float = 300) -> None:
@@ -202,18 +207,18 @@ def _poll(done: Callable[[], bool], message: str, seconds: float = 300) -> None:
         time.sleep(0.02)
 
 
-def set_aside(folder: Path, problems: Mapping[int, str]) -> None:
+def set_aside(folder: Place, problems: Mapping[int, str]) -> None:
     """Frees the names of checkpoints that do not verify; keeps damaged ones under another name."""
     if jax.process_index() == 0:
         for step, why in problems.items():
             source = folder / str(step)
             if why == "incomplete":
                 say(f"checkpoint {step} was not finished when the run ended: removed")
-                shutil.rmtree(source)
+                storage.remove_tree(source)
             else:
                 n = 0
                 while (target := folder / f"damaged-{step}-{n}").exists():
                     n += 1
                 say(f"checkpoint {step} is DAMAGED ({why}); it is kept aside as {target}")
-                source.rename(target)
+                source.rename(target)  # type: ignore[arg-type]
     barrier("maxlite_set_aside")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -12,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
+from maxlite import storage
 from maxlite.config import Architecture
 from maxlite.console import bytes_bar
 from maxlite.errors import InputError
@@ -21,12 +21,13 @@ from maxlite.model.leaves import Leaf, leaf
 from maxlite.state.host import changed
 from maxlite.state.run import RunFolder, is_run
 from maxlite.state.source import ModelSource
+from maxlite.storage import Place
 from maxlite.surgery import adapters
 from maxlite.transforms import Lora
 
 
 def write(
-    out: Path,
+    out: Place,
     source: ModelSource,
     params: Mapping[str, jax.Array],
     *,
@@ -81,7 +82,11 @@ def write(
 
 
 def write_adapter(
-    out: Path, source: ModelSource, params: Mapping[str, jax.Array], run: RunFolder, dtype: str = ""
+    out: Place,
+    source: ModelSource,
+    params: Mapping[str, jax.Array],
+    run: RunFolder,
+    dtype: str = "",
 ) -> str:
     """Writes a PEFT adapter folder: a run's adapters, and the tables that trained beside them.
 
@@ -106,7 +111,7 @@ def write_adapter(
     specs = {n: (jnp.dtype(dtype or source.dtypes[n]), shape) for n, shape in held.items()}
     config = run.description["config"]
     alone = all(one["transform"] == "AddLora" for one in config["init"])
-    base = config["model"] if alone and not is_run(Path(config["model"]).expanduser()) else ""
+    base = config["model"] if alone and not is_run(storage.place(config["model"])) else ""
 
     def read(name: str) -> np.ndarray:
         return whole(name)[rows[name]] if name in rows else whole(name)

@@ -5,22 +5,23 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tensorstore as ts
 
+from maxlite import storage
 from maxlite.config import Architecture
 from maxlite.errors import InputError
 from maxlite.hf import config_json, json_values, metadata, names
-from maxlite.hf.folder import CONFIG, LazyModel, open_folder, present, resolve
+from maxlite.hf.folder import CONFIG, LazyModel, carried, open_folder, present, resolve
 from maxlite.hf.lazy import FileTensor, LazyArray
 from maxlite.parameters import shapes
 from maxlite.state import base, manifest, origin
 from maxlite.state.base import Base
 from maxlite.state.init import apply
 from maxlite.state.run import RunFolder, is_run
+from maxlite.storage import Place, Url
 from maxlite.transforms import Transform, transform
 
 
@@ -58,7 +59,7 @@ def open_lazy(model: str, step: int = -1) -> LazyModel:
     Raises:
       InputError: it does not exist, or cannot be used; the text says why.
     """
-    path = Path(model).expanduser()
+    path = storage.place(model)
     if not is_run(path):
         return open_folder(resolve(model))
     run = RunFolder(path)
@@ -79,9 +80,9 @@ def run_model(run: RunFolder, step: int = -1) -> LazyModel:
     arch.lora = metadata.lora(note, str(run.model / metadata.NAME))
     arch.base_rows = metadata.base_rows(note, arch.vocab_size, str(run.model / metadata.NAME))
     files = {
-        p.relative_to(run.model).as_posix(): p
-        for p in sorted(run.model.rglob("*"))
-        if p.is_file() and p.name not in (CONFIG, "tensors.json")
+        storage.relative(p, run.model): carried(p)
+        for p in storage.files(run.model)
+        if p.name not in (CONFIG, "tensors.json")
     }
     tensors: Mapping[str, LazyArray] = {}
     if step >= 0 and run.base:
@@ -106,7 +107,7 @@ def began_with(run: RunFolder) -> LazyModel:
     """
     found = run.base
     assert found
-    path = present(run.path / found.origin)  # an absolute one stays as it is
+    path = present(storage.within(run.path, found.origin))
     base.check(found, path)
     model = open_folder(path) if found.step < 0 else run_model(RunFolder(path), found.step)
     for step in found.steps:
@@ -144,7 +145,7 @@ def base_of(model: str, step: int, init: Sequence[Transform]) -> Base:
       step: of a run, verified.
       init: changes to it.
     """
-    path = Path(model).expanduser()
+    path = storage.place(model)
     if not is_run(path):
         return base.of_folder(resolve(model)).then(init)
     run = RunFolder(path)
@@ -154,7 +155,7 @@ def base_of(model: str, step: int, init: Sequence[Transform]) -> Base:
     arch = run_model(run).architecture
     opened = stores(run.checkpoints / str(step) / "params", run.trained, arch)
     weights = base.trained({name: Stored(store) for name, store in opened.items()}, part)
-    absolute = str((run.path / run.base.origin).resolve())
+    absolute = str(storage.within(run.path, run.base.origin).resolve())
     found = dataclasses.replace(run.base, origin=absolute, earlier=earlier)
     return found.inheriting(weights).then(init)
 
@@ -164,8 +165,17 @@ def part(array: Stored, row: int | None) -> LazyArray:
     return array if row is None else Stored(array.store[row])
 
 
+def kvstore(folder: Place) -> dict[str, Any]:
+    """How tensorstore opens an item of a checkpoint."""
+    if isinstance(folder, Url):
+        bucket, _, path = folder.address.removeprefix("gs://").partition("/")
+        return {"driver": "ocdbt", "base": {"driver": "gcs", "bucket": bucket, "path": f"{path}/"}}
+    files = {"driver": "file", "path": f"{folder.absolute()}/"}  # a URL could not name every folder
+    return {"driver": "ocdbt", "base": files}
+
+
 def stores(
-    folder: Path, wanted: Iterable[str], arch: Architecture | None = None
+    folder: Place, wanted: Iterable[str], arch: Architecture | None = None
 ) -> dict[str, ts.TensorStore]:
     """Opens arrays of a checkpoint's item.
 
@@ -174,8 +184,7 @@ def stores(
       wanted: their names in it.
       arch: the model's shape, if tables are to be read.
     """
-    files = {"driver": "file", "path": f"{folder.absolute()}/"}  # a URL could not name every folder
-    every = {"driver": "ocdbt", "base": files}
+    every = kvstore(folder)
     # A table is read a few rows at a time, each time as a whole, so one table is kept in memory.
     table = 4 * arch.vocab_size * arch.hidden_size if arch else 0
     kept = ts.Context({"cache_pool": {"total_bytes_limit": table + (1 << 20)}})

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -13,9 +12,10 @@ from maxlite.state import checkpoint, run
 from maxlite.state import mesh as mesh_lib
 from maxlite.state.ready import widest_mesh
 from maxlite.state.source import ModelSource
+from maxlite.storage import Place
 
 
-def import_model(source: ModelSource, out: Path, overwrite: bool = False) -> dict[str, Any]:
+def import_model(source: ModelSource, out: Place, overwrite: bool = False) -> dict[str, Any]:
     """Writes a finished run that holds the model as it is stored, bit for bit.
 
     Args:
@@ -34,7 +34,7 @@ def import_model(source: ModelSource, out: Path, overwrite: bool = False) -> dic
     mesh = widest_mesh(source)
     dtypes = source.stored_dtypes()
     params = source.load(mesh_lib.shardings(mesh, source.shapes), dtypes)
-    with outputs.new_folder(out, overwrite) as folder:
+    with outputs.new_folder(out, overwrite, run.RUN) as folder:
         description = {"kind": "import", "config": {}, "source": dict(source.told)}
         made = run.furnish(folder, description, source.carried, source.dtypes)
         with jax.set_mesh(mesh):

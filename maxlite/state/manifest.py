@@ -7,47 +7,44 @@ nothing is read whose manifests are missing or do not match.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-from maxlite import outputs
+from maxlite import outputs, storage
 from maxlite.console import say
 from maxlite.errors import InputError
+from maxlite.storage import Place
 
 _MANIFEST = re.compile(r"manifest-(\d+)-of-(\d+)\.json")
 _NOT_LISTED = re.compile(r"manifest-\d+-of-\d+\.json(\.tmp)?")  # others may just be writing theirs
 
 
-def steps_in(folder: Path) -> list[int]:
+def steps_in(folder: Place) -> list[int]:
     """The committed steps in a checkpoint folder, newest first, verified or not."""
     if not folder.is_dir():
         return []
     return sorted((int(p.name) for p in folder.iterdir() if p.name.isdecimal()), reverse=True)
 
 
-def _files(step_folder: Path) -> list[Path]:
-    everything = (p for p in step_folder.rglob("*") if not _NOT_LISTED.fullmatch(p.name))
-    return sorted(p for p in everything if p.is_file())
+def _files(step_folder: Place) -> list[Place]:
+    return [p for p in storage.files(step_folder) if not _NOT_LISTED.fullmatch(p.name)]
 
 
-def _digest(path: Path) -> list[Any]:
-    with path.open("rb") as f:
-        return [path.stat().st_size, hashlib.file_digest(f, "sha256").hexdigest()]
+def _digest(path: Place) -> list[Any]:
+    return [path.stat().st_size, storage.sha256(path)]
 
 
-def write_manifest(step_folder: Path, index: int, count: int) -> None:
+def write_manifest(step_folder: Place, index: int, count: int) -> None:
     """Writes this process's share (every `count`-th file from `index`) of a step's manifest."""
     share = _files(step_folder)[index::count]
-    content = {str(p.relative_to(step_folder)): _digest(p) for p in share}
+    content = {storage.relative(p, step_folder): _digest(p) for p in share}
     target = step_folder / f"manifest-{index}-of-{count}.json"
     outputs.write_text(target, json.dumps(content, indent=1))
 
 
-def problem(step_folder: Path, index: int = 0, count: int = 1) -> str:
+def problem(step_folder: Place, index: int = 0, count: int = 1) -> str:
     """What is wrong with a checkpoint, or nothing.
 
     Args:
@@ -80,7 +77,7 @@ def problem(step_folder: Path, index: int = 0, count: int = 1) -> str:
 
 
 def find_verified(
-    folder: Path,
+    folder: Place,
     step: int = -1,
     share: tuple[int, int] = (0, 1),
     agree: Callable[[bool], bool] = bool,
@@ -108,7 +105,7 @@ def find_verified(
 
 
 def require_verified(
-    folder: Path,
+    folder: Place,
     step: int = -1,
     share: tuple[int, int] = (0, 1),
     agree: Callable[[bool], bool] = bool,

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-from pathlib import Path
 
 import numpy as np
 import tensorstore as ts
 
+from maxlite import storage
 from maxlite.errors import InputError
 from maxlite.hf import names
 from maxlite.hf.folder import LazyModel
 from maxlite.hf.lazy import LazyArray, zeros
 from maxlite.state import base, manifest
-from maxlite.state.host import Stored, part, stores
+from maxlite.state.host import Stored, kvstore, part, stores
 from maxlite.state.run import RunFolder, is_run
+from maxlite.storage import Place
 from maxlite.transforms import AddLora, Transform
 
 KINDS = ("mu", "nu")  # optax's names for the running means of gradients and of their squares
@@ -35,7 +36,7 @@ class Moments:
     prefixes: dict[str, str]
 
     @property
-    def folder(self) -> Path:
+    def folder(self) -> Place:
         return self.run.checkpoints / str(self.step) / "rest"
 
     def counts(self) -> dict[str, int]:
@@ -65,7 +66,7 @@ def moments(model: str, init: tuple[Transform, ...]) -> Moments:
     Raises:
       InputError: the model is no run that has trained, or `init` re-arranges its parameters.
     """
-    path = Path(model).expanduser()
+    path = storage.place(model)
     if not is_run(path) or RunFolder(path).description.get("kind") == "import":
         raise InputError(
             f"config key 'keep_optimizer' is True, but 'model' {model!r} is no run that has"
@@ -80,8 +81,7 @@ def moments(model: str, init: tuple[Transform, ...]) -> Moments:
     run = RunFolder(path)
     step = manifest.require_verified(run.checkpoints, -1)
     folder = run.checkpoints / str(step) / "rest"
-    files = {"driver": "file", "path": f"{folder.absolute()}/"}
-    listed = ts.KvStore.open({"driver": "ocdbt", "base": files}).result().list().result()
+    listed = ts.KvStore.open(kvstore(folder)).result().list().result()
     prefixes = {}
     for array in {key.decode().rpartition("/")[0] for key in listed}:
         prefix, found, name = array.partition(f".{KINDS[0]}.")

@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from maxlite.hf import metadata
 from maxlite.state import run as run_lib
 from maxlite.state.run import RunFolder
+from maxlite.storage import Place
 
 
 def signature(run: RunFolder, step: int) -> str:
@@ -55,7 +55,7 @@ def _commit(run: RunFolder) -> dict[str, str]:
     return {k: v for k, v in run.description.get("source", {}).items() if k == "commit"}
 
 
-def is_from(folder: Path, run: RunFolder, step: int) -> bool:
+def is_from(folder: Place, run: RunFolder, step: int) -> bool:
     """Whether a folder is the export of this step of this run."""
     found = metadata.read(folder).get("origin", {})
     return bool(found.get("signature") == signature(run, step))

@@ -10,45 +10,48 @@ checkpoints/   see maxlite.state.checkpoint
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import maxlite
 from maxlite import config as config_lib
-from maxlite import outputs
+from maxlite import outputs, uploads
 from maxlite.config import Config, Data, Source
 from maxlite.errors import InputError
+from maxlite.state import lock
 from maxlite.state.base import Base
+from maxlite.storage import Place, Url
 
 MAY_DIFFER = ("checkpoint.", "eval.", "log.", "export", "mesh", "attention", "remat", "accumulate")
+RUN = "run.json"
+_BEGUN = {"status": "running", "step": 0, "checkpoint": -1}
 _NO_MATTER = ("out", "data.cache")  # places, which change nothing that is computed
 
 
-def is_run(path: Path) -> bool:
+def is_run(path: Place) -> bool:
     """Whether a path is a run folder."""
-    return (path / "run.json").is_file()
+    return (path / RUN).is_file()
 
 
-def write_json(path: Path, content: Any) -> None:
+def write_json(path: Place, content: Any) -> None:
     """Writes JSON so that a reader sees the old file or the new one, never half of one."""
     text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
     try:
         outputs.write_text(path, text)
     except OSError:
-        if not path.exists():
+        if isinstance(path, Url) or not path.exists():
             raise
         with path.open("r+", encoding="utf-8") as f:  # a full disk still has the old file's block
             f.write(text)
             f.truncate()
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def _read_json(path: Place) -> dict[str, Any]:
     try:
         return json.loads(path.read_bytes())
     except ValueError as e:
@@ -68,16 +71,17 @@ def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 class RunFolder:
     """An existing run folder."""
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Place):
+        _check_store(path)
         if not is_run(path):
             raise InputError(f"{path} is not a run folder: it has no run.json")
         self.path = path
-        self.description = _read_json(path / "run.json")
-        self._lock: IO[str] | None = None
+        self.description = _read_json(path / RUN)
+        self._lock: lock.FileLock | lock.ObjectLock | None = None
         self._changing = threading.Lock()  # a save that ends in the background changes it too
 
     @property
-    def model(self) -> Path:
+    def model(self) -> Place:
         return self.path / "model"
 
     @property
@@ -92,11 +96,11 @@ class RunFolder:
         return list(self.description["trained"])
 
     @property
-    def checkpoints(self) -> Path:
+    def checkpoints(self) -> Place:
         return self.path / "checkpoints"
 
     @property
-    def metrics(self) -> Path:
+    def metrics(self) -> Place:
         return self.path / "metrics.jsonl"
 
     def measured(self) -> list[dict[str, Any]]:
@@ -113,13 +117,17 @@ class RunFolder:
 
     def status(self) -> dict[str, Any]:
         """The content of status.json; a run without one counts as running from step 0."""
-        try:
-            return _read_json(self.path / "status.json")
-        except FileNotFoundError:
-            return {"status": "running", "step": 0, "checkpoint": -1}
+        file = self.path / "status.json"
+        return _read_json(file) if file.is_file() else dict(_BEGUN)
 
     def set_status(self, **changes: Any) -> None:
-        """Changes fields of status.json: status, step, steps, checkpoint (-1: none), message."""
+        """Changes fields of status.json: status, step, steps, checkpoint (-1: none), message.
+
+        Raises:
+          InputError: another process has taken the run over.
+        """
+        if self._lock:
+            self._lock.check()
         now = {"time": time.strftime("%Y-%m-%dT%H:%M:%S%z")}
         with self._changing:
             write_json(self.path / "status.json", self.status() | changes | now)
@@ -128,7 +136,7 @@ class RunFolder:
         """Notes another length, which `check_same` has allowed, for the next comparison."""
         if self.description["config"]["steps"] != steps:
             self.description["config"]["steps"] = steps
-            write_json(self.path / "run.json", self.description)
+            write_json(self.path / RUN, self.description)
 
     def lock(self) -> None:
         """Keeps a second process from training in the same folder.
@@ -136,16 +144,12 @@ class RunFolder:
         Raises:
           InputError: another process holds it.
         """
-        self._lock = (self.path / "lock").open("w")
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as e:
-            raise InputError(f"another process is training in {self.path}; wait or stop it") from e
+        self._lock = lock.hold(self.path)
 
     def unlock(self) -> None:
-        """Lets others train in the folder; the end of the process does the same."""
+        """Lets others train in the folder; on a disk the end of the process does the same."""
         if self._lock:
-            self._lock.close()
+            self._lock.release()
             self._lock = None
 
     def tensor_dtypes(self) -> dict[str, str]:
@@ -154,14 +158,14 @@ class RunFolder:
 
 
 def create(
-    path: Path,
+    path: Place,
     description: Mapping[str, Any],
     model_files: Mapping[str, bytes | Path],
     dtypes: Mapping[str, str],
     base: Callable[[Path], Base] | None = None,
     order: Callable[[Path], None] | None = None,
 ) -> RunFolder:
-    """Makes a run folder in one rename.
+    """Makes a run folder, whole or not at all.
 
     Args:
       path: must not exist, or be an empty folder.
@@ -175,11 +179,11 @@ def create(
       InputError: the path is taken, or cannot be written.
     """
     check_free(path)
-    with outputs.new_folder(path) as folder:
+    with outputs.new_folder(path, last=RUN) as folder:
         furnish(folder, description, model_files, dtypes, base)
         if order:
             order(folder)
-    return RunFolder(Path(os.path.realpath(path)))
+    return RunFolder(path if isinstance(path, Url) else Path(os.path.realpath(path)))
 
 
 def furnish(
@@ -197,7 +201,7 @@ def furnish(
         found = base(folder)
         found.keep(folder)
         description = {**description, "base": found.described()}
-    write_json(folder / "run.json", {"version": maxlite.__version__, **description})
+    write_json(folder / RUN, {"version": maxlite.__version__, **description})
     return RunFolder(folder)
 
 
@@ -210,10 +214,23 @@ def essence(config: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def check_free(path: Path) -> None:
-    """Refuses a path that something other than an empty folder already has."""
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+def check_free(path: Place) -> None:
+    """Refuses a place that cannot hold a run, or has something other than an empty folder."""
+    _check_store(path)
+    if isinstance(path, Url):
+        path.check_bucket()
+        if uploads.taken(path):
+            raise InputError(f"{path} exists and is not a run of maxlite; choose another out")
+    elif path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise InputError(f"{path} exists and is not a run of maxlite; choose another out")
+
+
+def _check_store(path: Place) -> None:
+    if isinstance(path, Url) and not path.address.startswith("gs://"):
+        raise InputError(
+            f"{path}: a run is a folder on a disk or at gs://, where alone checkpoints can be"
+            " written; give another place, and copy what should be elsewhere when it is finished"
+        )
 
 
 def check_same(run: RunFolder, config: Config, step: int) -> None:

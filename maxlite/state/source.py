@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import NamedSharding
 
+from maxlite import storage
 from maxlite.config import Architecture
 from maxlite.errors import InputError
 from maxlite.hf import config_json, json_values, metadata, names
@@ -149,7 +150,7 @@ def open_model(model: str, step: int = -1, init: Sequence[Transform] = ()) -> Mo
     Raises:
       InputError: it does not exist, or cannot be used or changed so; the text says why.
     """
-    path = Path(model).expanduser()
+    path = storage.place(model)
     if not is_run(path):
         source = _from_lazy(apply(open_lazy(model), init))
     else:

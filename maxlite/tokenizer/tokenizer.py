@@ -15,7 +15,9 @@ from pathlib import Path
 
 import numpy as np
 
+from maxlite import storage
 from maxlite.errors import InputError
+from maxlite.storage import Url
 from maxlite.tokenizer.backends import Backend, JsonFile, SentencePieceFile
 from maxlite.tokenizer.pieces import BYTE
 from maxlite.tokenizer.settings import Files, Settings, read_model_ends, read_settings
@@ -177,13 +179,13 @@ class Tokenizer:
         return None
 
 
-def load_tokenizer(source: str | os.PathLike[str] | Files) -> Tokenizer:
+def load_tokenizer(source: str | os.PathLike[str] | Url | Files) -> Tokenizer:
     """Loads a tokenizer.
 
     Args:
       source: a folder (tokenizer.json is preferred, then tokenizer.model, then the only *.model),
         one .json or .model file, or the files of a folder that is not there yet. The settings
-        beside a file count if it has a standard name.
+        beside a file count if it has a standard name. An address is taken as a folder.
 
     Raises:
       InputError: nothing there, a damaged file, or files that contradict each other.
@@ -192,7 +194,9 @@ def load_tokenizer(source: str | os.PathLike[str] | Files) -> Tokenizer:
         name = _main(source, "the model")
         file = source[name]
         return _loaded(name, source, file.parent if isinstance(file, Path) else Path())
-    given = Path(source).expanduser()
+    given = storage.place(source)
+    if isinstance(given, Url):
+        return load_tokenizer(_fetched(given))
     if given.is_dir():
         files = _in(given)
         return _loaded(_main(files, str(given)), files, given)
@@ -208,6 +212,16 @@ def load_tokenizer(source: str | os.PathLike[str] | Files) -> Tokenizer:
     # Of two forms only the one that is read counts, or a copy would differ.
     others = {n: f for n, f in _in(given.parent).items() if n not in _STANDARD}
     return _loaded(given.name, {given.name: given, **others}, given.parent)
+
+
+def _fetched(folder: Url) -> Files:
+    """The files of a tokenizer's folder at an address."""
+    ours = (*_STANDARD, "*.model", *COMPANIONS)
+    inside = (file for file in folder.iterdir() if any(fnmatch(file.name, own) for own in ours))
+    found = {file.name: file.read_bytes() for file in inside if file.is_file()}
+    if not found:
+        raise InputError(f"there is no tokenizer at {folder}; name a folder that has one")
+    return found
 
 
 def _in(folder: Path) -> dict[str, Path]:

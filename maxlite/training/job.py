@@ -6,13 +6,13 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding
 
+from maxlite import storage
 from maxlite.config import Config
 from maxlite.console import human, say
 from maxlite.data.corpus import Corpus, load_corpus
@@ -28,6 +28,7 @@ from maxlite.state.moments import Moments, moments
 from maxlite.state.ready import default_dtype
 from maxlite.state.run import RunFolder, check_free, check_same, is_run
 from maxlite.state.source import ModelSource, open_model, random_model, run_files
+from maxlite.storage import Place
 from maxlite.tokenizer import Tokenizer, check_rows, load_tokenizer
 
 
@@ -100,7 +101,7 @@ def prepare(config: Config) -> Job:
         raise InputError("config key 'data.train' is empty; name text files, such as text/*.txt")
     if config.dtype == "auto":
         config.dtype = default_dtype()
-    out = Path(config.out).expanduser()
+    out = storage.place(config.out)
     run = RunFolder(out) if is_run(out) else None
     if run is None:
         check_free(out)
@@ -112,7 +113,7 @@ def prepare(config: Config) -> Job:
         source = run_files(run)
         tokenizer = load_tokenizer(run.model)
     elif config.model:
-        _check_finished(Path(config.model).expanduser())
+        _check_finished(storage.place(config.model))
         source = open_model(str(_located(config, run)), init=config.init)
         if config.data.tokenizer:
             tokenizer = load_tokenizer(config.data.tokenizer)
@@ -193,7 +194,7 @@ def prepare(config: Config) -> Job:
     )
 
 
-def _check_finished(model: Path) -> None:
+def _check_finished(model: Place) -> None:
     """Refuses to begin a stage with a run that has not come to its end."""
     if is_run(model):
         stands = RunFolder(model).status()
@@ -205,7 +206,7 @@ def _check_finished(model: Path) -> None:
             )
 
 
-def _located(config: Config, run: RunFolder | None) -> Path:
+def _located(config: Config, run: RunFolder | None) -> Place:
     """Where `model` is. A run that goes on keeps the commit that it began with."""
     began = run.description.get("source", {}) if run else {}
     commit = began.get("commit", "") if began.get("model") == config.model else ""

@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from maxlite import card
+from maxlite import card, storage, uploads
 from maxlite import config as config_lib
 from maxlite.console import say, sentence
 from maxlite.data.loader import batches
@@ -23,6 +23,7 @@ from maxlite.state import base, checkpoint, export, origin, run
 from maxlite.state import batch as batch_lib
 from maxlite.state import mesh as mesh_lib
 from maxlite.state.base import Base
+from maxlite.storage import Url
 from maxlite.training import metrics as metrics_lib
 from maxlite.training import optim
 from maxlite.training import step as step_lib
@@ -73,12 +74,14 @@ def train(config: config_lib.Config, dry_run: bool = False) -> bool:
 
 def _check_export(job: Job) -> bool:
     """Whether the export is there already; refuses a folder that is something else."""
-    path, out = (Path(p).expanduser() for p in (job.config.export, job.config.out))
+    path, out = (storage.place(p) for p in (job.config.export, job.config.out))
     if not job.config.export:
         return False
-    if out.resolve().is_relative_to(path.resolve()):
+    if f"{out.resolve()}/".startswith(f"{path.resolve()}/"):
         raise InputError(f"the run folder {out} is or lies in the export folder; choose another")
-    if not path.exists():
+    if isinstance(path, Url):
+        path.check_bucket()
+    if not uploads.taken(path):
         return False
     if job.run and origin.is_from(path, job.run, job.config.steps):
         return True
@@ -130,7 +133,7 @@ class Trainer:
                 description["trained"] = job.claims.trained
             if job.claims.begun:
                 description["begun"] = dict(job.claims.begun)
-            path = Path(config.out).expanduser()
+            path = storage.place(config.out)
             if self.speak:
                 source = job.source
                 rests_on = self._base if job.claims.frozen else None
@@ -334,6 +337,7 @@ class Trainer:
         if self.saved == self.step:
             return
         began = time.monotonic()
+        self.metrics.flush()  # a checkpoint that counts has the figures of all steps before it
         rest = {"opt": self.state.opt, "counters": self.state.counters}
         self.checkpoints.save(self.step, self.state.params, rest, {"step": self.step})
         self.saved = self.step
@@ -352,8 +356,8 @@ class Trainer:
         target = self.config.export
         if not target:
             return
-        path = Path(target).expanduser()
-        if path.exists() and origin.is_from(path, self.folder, self.step):
+        path = storage.place(target)
+        if uploads.taken(path) and origin.is_from(path, self.folder, self.step):
             return
         source, config = self.job.source, self.config
         notes = origin.notes(self.folder, self.step, source.metadata)

@@ -15,7 +15,6 @@ import sys
 import time
 from collections.abc import Mapping
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -23,7 +22,9 @@ import jax
 from maxlite import outputs
 from maxlite.console import human, say
 from maxlite.errors import InputError
+from maxlite.storage import Place
 from maxlite.training.board import Board
+from maxlite.uploads import Mirror
 
 # Dense bfloat16 FLOP/s of one device by the start of jax's device_kind, from the data sheets.
 _PEAK = {
@@ -39,6 +40,9 @@ _PEAK = {
     "TPU v6": 918e12,
     "TPU7x": 2307e12,
 }
+
+
+_EVERY = 60.0  # seconds between two copies of what grows, where the run is at an address
 
 
 def peak_flops() -> float:
@@ -58,7 +62,7 @@ def memory_gib() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
-def cut_back(path: Path, step: int, write: bool = True) -> set[int]:
+def cut_back(path: Place, step: int, write: bool = True) -> set[int]:
     """Drops what metrics.jsonl has beyond a step, and a torn last line.
 
     Args:
@@ -85,8 +89,7 @@ def cut_back(path: Path, step: int, write: bool = True) -> set[int]:
                 evaluated.add(entry["step"])
         after = b"".join(line + b"\n" for line in kept)
         if write and after != before:
-            with outputs.new_file(path) as temporary:
-                temporary.write_bytes(after)
+            outputs.write_bytes(path, after)
     return evaluated
 
 
@@ -94,7 +97,7 @@ class Metrics:
     """Writes a run's figures; on processes other than 0 it only keeps time."""
 
     def __init__(
-        self, folder: Path, steps: int, start: int, tokens_per_step: int, flops_per_token: float
+        self, folder: Place, steps: int, start: int, tokens_per_step: int, flops_per_token: float
     ):
         self.speaks = jax.process_index() == 0
         self._steps, self._tokens, self._flops = steps, tokens_per_step, flops_per_token
@@ -102,8 +105,9 @@ class Metrics:
         self._since, self._step, self._paused = time.monotonic(), start, 0.0
         self._file = self._board = None
         if self.speaks:
-            self._file = (folder / "metrics.jsonl").open("a", encoding="utf-8")
-            self._board = Board(folder / "tensorboard", start + 1)
+            self._mirror = Mirror(folder, "metrics.jsonl")
+            self._file = (self._mirror.path / "metrics.jsonl").open("a", encoding="utf-8")
+            self._board = Board(self._mirror.path / "tensorboard", start + 1)
 
     def train(self, step: int, values: Mapping[str, float]) -> None:
         """A training line: `values` holds loss, learning_rate, grad_norm, tokens and skipped."""
@@ -134,6 +138,12 @@ class Metrics:
     def evaluation(self, step: int, values: Mapping[str, Any]) -> None:
         """An evaluation line: eval/NAME/loss and bits_per_byte, data/NAME/share, a sample."""
         self._write(step, values)
+        self.flush()
+
+    def flush(self, every: float = 0) -> None:
+        """Brings what was written to where the run is; see `Mirror.copy`."""
+        if self._file is not None:
+            self._mirror.copy(every)
 
     def pause(self, seconds: float) -> None:
         """Takes time that was not training out of the speed of the next line."""
@@ -159,6 +169,7 @@ class Metrics:
                 f"{self._file.name} or what is beside it cannot be written: {e.strerror}; the run "
                 "goes on from its last checkpoint when you start it again"
             ) from e
+        self.flush(_EVERY)
 
     def close(self) -> None:
         """Flushes and closes the files."""
@@ -166,4 +177,6 @@ class Metrics:
             if file is not None:
                 with contextlib.suppress(OSError):  # on a full disk, which has been told
                     file.close()
+        with contextlib.suppress(InputError):  # no way to where it was written before
+            self.flush()
         sys.stderr.flush()

@@ -13,9 +13,9 @@ from maxlite.data.cache import tokenize
 from maxlite.data.making import Making, make, stamps
 from maxlite.data.packing import KEYS, training_row, windows
 from maxlite.data.tokens import Distant, Tokens, names_cache, open_cache
-from maxlite.data.url import Url
 from maxlite.data.view import View, split
 from maxlite.errors import InputError
+from maxlite.storage import Url
 from maxlite.tokenizer import load_tokenizer
 
 

@@ -5,8 +5,8 @@ from fsspec.implementations.memory import MemoryFileSystem
 from maxlite.config import Source
 from maxlite.data.parts import text_parts
 from maxlite.data.sources import content_hash, documents, expand
-from maxlite.data.url import Url, is_url, place
 from maxlite.errors import InputError
+from maxlite.storage import Url, is_url, place
 
 
 @pytest.fixture
