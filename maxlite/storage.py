@@ -94,12 +94,13 @@ class Url:
     def glob(self, pattern: str) -> Iterator["Url"]:
         with _reached(self.address, anew=True) as (system, path):
             found = system.glob(f"{glob.escape(path)}/{pattern}")
-            yield from (Url(system.unstrip_protocol(name)) for name in found)
+        yield from (self / name.removeprefix(f"{path}/") for name in found)
 
     def files(self) -> Iterator["Url"]:
         """All files below a folder."""
         with _reached(self.address, anew=True) as (system, path):
-            yield from (Url(system.unstrip_protocol(name)) for name in system.find(path))
+            found = system.find(path)
+        yield from (self / name.removeprefix(f"{path}/") for name in found)
 
     def stat(self) -> Stat:
         with _reached(self.address) as (system, path):
@@ -178,7 +179,7 @@ class Url:
           InputError: it does not, or this machine is not allowed to see what is there.
         """
         bucket = "/".join(self.address.split("/")[:3])
-        with _reached(bucket) as (system, path):
+        with _reached(bucket, "opened") as (system, path):
             system.info(path)
 
 

@@ -29,6 +29,7 @@ def start() -> tuple[subprocess.Popen, dict[str, str]]:
         "STORAGE_EMULATOR_HOST": address,
         "TENSORSTORE_GCS_HTTP_URL": address,
         "GOOGLE_CLOUD_PROJECT": "test",
+        "NO_GCE_CHECK": "true",  # nor is a machine that would give credentials
         "GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT": "false",  # asks a service that is not here
     }
 

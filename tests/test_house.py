@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "maxlite"
 
 # Who may import whom. A room may also import what those rooms may; the lowest are for everyone.
-LOWEST = {"errors", "console", "outputs"}
+LOWEST = {"errors", "console", "outputs", "storage", "uploads"}
 ROOMS: dict[str, set[str]] = {
     "transforms": set(),
     "rules": set(),
@@ -65,6 +65,7 @@ WITHOUT_JAX = (
     "console",
     "outputs",
     "storage",
+    "uploads",
     "flags",
 )
 WITHOUT_JAX += tuple(f"data.{m}" for m in ("order", "packing", "cache", "sources", "parts"))

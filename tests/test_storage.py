@@ -1,3 +1,6 @@
+import hashlib
+from pathlib import Path
+
 import fsspec
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
@@ -6,7 +9,18 @@ from maxlite.config import Source
 from maxlite.data.parts import text_parts
 from maxlite.data.sources import content_hash, documents, expand
 from maxlite.errors import InputError
-from maxlite.storage import Url, is_url, place
+from maxlite.storage import (
+    Url,
+    files,
+    found,
+    is_url,
+    place,
+    read_ranges,
+    relative,
+    remove_tree,
+    sha256,
+    within,
+)
 
 
 @pytest.fixture
@@ -17,6 +31,47 @@ def bucket(request):
     yield Url(f"memory:/{root}")
     if system.exists(root):
         system.rm(root, recursive=True)
+
+
+def test_folders_are_used_as_those_of_a_disk_are(bucket, tmp_path):
+    for folder in (bucket, tmp_path):
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in ("run.json", "deep/a.txt", "deep/er/b.txt"):
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_bytes(name.encode())
+        assert folder.exists() and folder.is_dir() and not (folder / "none").exists()
+        assert {p.name for p in folder.iterdir()} == {"run.json", "deep"}
+        assert [relative(f, folder) for f in files(folder)] == [
+            "deep/a.txt", "deep/er/b.txt", "run.json"
+        ]  # fmt: skip
+        assert found(folder, "*.json") == [folder / "run.json"]
+        assert read_ranges(folder / "run.json", [0, 4], [3, 8]) == [b"run", b"json"]
+        assert sha256(folder / "run.json") == hashlib.sha256(b"run.json").hexdigest()
+        assert (folder / "run.json").read_text() == "run.json"
+        (folder / "deep").rename(folder / "deeper")
+        (folder / "run.json").unlink()
+        assert [relative(f, folder) for f in files(folder)] == ["deeper/a.txt", "deeper/er/b.txt"]
+        remove_tree(folder / "deeper")
+        assert files(folder) == []
+    assert list((bucket / "gone").iterdir()) == []
+    remove_tree(bucket / "gone")  # as a folder in an object store has no end of its own
+
+
+def test_a_new_file_is_new(bucket):
+    (bucket / "lock").write_bytes(b"mine", new=True)
+    with pytest.raises(FileExistsError):
+        (bucket / "lock").write_bytes(b"yours", new=True)
+    assert (bucket / "lock").read_bytes() == b"mine"
+
+
+def test_places_noted_beside_others(bucket, tmp_path):
+    assert (
+        within(tmp_path, "base") == tmp_path / "base" and within(bucket, "base") == bucket / "base"
+    )
+    for folder in (tmp_path, bucket):
+        assert within(folder, "/models/m") == Path("/models/m")
+        assert within(folder, "gs://b/m") == Url("gs://b/m")
+    assert place("gs://b/m/") == Url("gs://b/m") and place(bucket) is bucket
 
 
 def put(url, data):

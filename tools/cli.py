@@ -80,11 +80,10 @@ def take_addresses(*names: str) -> None:
 
 
 def _refuse_addresses() -> None:
-    for name in FLAGS:
-        own = (FLAGS.find_module_defining_flag(name) or "").startswith(("tools.", "__main__"))
-        if own and name not in _addresses and str(FLAGS[name].value).startswith(_STORES):
+    for flag in FLAGS.get_key_flags_for_module(sys.argv[0]):
+        if flag.name not in _addresses and str(flag.value).startswith(_STORES):
             raise InputError(
-                f"--{name}={FLAGS[name].value} must be on this machine; copy it there or from there"
+                f"--{flag.name}={flag.value} must be on this machine; copy it there or from there"
             )
 
 

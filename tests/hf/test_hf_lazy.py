@@ -7,8 +7,9 @@ import pytest
 from hf_examples import BF16, write_raw
 
 from maxlite.hf import lazy
-from maxlite.hf.lazy import Computed, Concatenated, FileTensor
-from maxlite.hf.tensors import read_tree
+from maxlite.hf.lazy import Computed, Concatenated, FileTensor, RemoteTensor
+from maxlite.hf.tensors import read_header, read_tree
+from maxlite.storage import Url
 
 TABLE = np.arange(60, dtype=np.float32).reshape(12, 5)
 INDICES = [
@@ -32,15 +33,27 @@ def stored(tmp_path) -> FileTensor:
     return read_tree(tmp_path)["table"]
 
 
+@pytest.fixture
+def remote(stored, monkeypatch) -> RemoteTensor:
+    """The same at an address, fetched in requests of 16 bytes, two at a time."""
+    monkeypatch.setattr(lazy, "BLOCK", 16)
+    monkeypatch.setattr(lazy, "AT_ONCE", 2)
+    place = Url("memory://test_hf_lazy/model.safetensors")
+    place.put(stored.path)
+    yield read_header(place)["table"]
+    place.unlink()
+
+
 def rows_of(values):
     return Computed(values.shape, values.dtype, lambda start, stop: values[start:stop])
 
 
-@pytest.fixture(params=["file", "computed", "concatenated", "selected", "nested"])
-def array(request, stored):
+@pytest.fixture(params=["file", "remote", "computed", "concatenated", "selected", "nested"])
+def array(request, stored, remote):
     """`TABLE`, as each kind of lazy array."""
     return {
         "file": stored,
+        "remote": remote,
         "computed": rows_of(TABLE),
         "concatenated": Concatenated((stored.rows(0, 4), rows_of(TABLE[4:7]), stored.rows(7, 12))),
         "selected": lazy.select(rows_of(TABLE[::-1]), np.arange(12)[::-1]),
