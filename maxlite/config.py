@@ -91,6 +91,7 @@ class Optimizer:
 @dataclass
 class Checkpoint:
     every: int = 500
+    minutes: float = 0.0  # also, when the last save is so long ago; 0: only every so many steps
     keep: int = 2  # the latest so many
     keep_every: int = 0  # and, for ever, each multiple of this step
     copy_base: bool = False  # where a part is frozen: copy the model into the run, not only refer
@@ -136,6 +137,7 @@ class Config:
     checkpoint: Checkpoint = field(default_factory=Checkpoint)
     eval: Eval = field(default_factory=Eval)
     log: Log = field(default_factory=Log)
+    stuck_minutes: float = 30.0  # without a step or batch, the process ends, status 1; 0: never
     export: str = ""
     export_dtype: str = ""  # empty: the type each tensor had in the source
     export_card: bool = False  # write a model card into the folder, as its README.md
@@ -170,12 +172,14 @@ RANGES: dict[str, tuple[float, float]] = {
     "optimizer.eps": (0, 1),
     "optimizer.max_skipped": (1, math.inf),
     "checkpoint.every": (1, math.inf),
+    "checkpoint.minutes": (0, math.inf),
     "checkpoint.keep": (1, math.inf),
     "checkpoint.keep_every": (0, math.inf),
     "eval.every": (0, math.inf),
     "eval.documents": (0, math.inf),
     "eval.sample_tokens": (0, math.inf),
     "log.every": (1, math.inf),
+    "stuck_minutes": (0, 60000),
 }
 
 

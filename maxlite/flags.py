@@ -76,6 +76,18 @@ def _split(argv: Sequence[str]) -> tuple[str, dict[str, str], list[str]]:
     return file, overrides, rest
 
 
+def taken(arguments: Sequence[str], names: Collection[str]) -> tuple[dict[str, str], list[str]]:
+    """Splits arguments into the values of --NAME=VALUE, for some names, and all the others."""
+    found, rest = dict[str, str](), []
+    for argument in arguments:
+        match = re.fullmatch(r"--(\w+)=(.*)", argument, re.DOTALL)
+        if match and match[1] in names:
+            found[match[1]] = match[2]
+        else:
+            rest.append(argument)
+    return found, rest
+
+
 def parse(argv: Sequence[str]) -> tuple[Config, list[str]]:
     """`parse_as` for the config of a run."""
     resolved, rest, overrides = _parsed(argv, Config, config_lib.resolve)

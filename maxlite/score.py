@@ -100,7 +100,13 @@ class Scorer:
         self._sums = jax.jit(sums, out_shardings=mesh_lib.replicated(mesh))
 
     def __call__(
-        self, params: Params, frozen: Params, view: View, name: str = "", limit: int = 0
+        self,
+        params: Params,
+        frozen: Params,
+        view: View,
+        name: str = "",
+        limit: int = 0,
+        between: Callable[[], None] = lambda: None,
     ) -> Score:
         """Scores a view's documents, or `limit` of them (spread evenly) if that is fewer.
 
@@ -109,6 +115,7 @@ class Scorer:
           view: the documents.
           name: for the progress bar, which is shown where it takes longer than two seconds.
           limit: 0 for all documents.
+          between: called after each batch; in several processes at the same ones.
         """
         view = view.take(limit)
         shape, stride = self._shape, self._stride
@@ -134,6 +141,7 @@ class Scorer:
                 bar.update(sum(int(row["weights"].sum()) for row in several))
                 if len(pending) > 2:  # a short queue keeps the devices busy and memory bounded
                     nll, scored = _add(nll, scored, pending.pop(0))
+                between()
             for sums in pending:
                 nll, scored = _add(nll, scored, sums)
         return Score(nll, round(scored), view.tokens, view.bytes, view.chars, len(view))

@@ -7,8 +7,16 @@
                           HF_TOKEN is used, or the token of `hf auth login`
   --help                  this text, and every key
 
+One process of several, where no launcher says so (a TPU pod, SLURM, Open MPI, a Kubernetes job):
+
+  --coordinator=HOST:PORT where process 0 is reached: its machine, and a port that is free there
+  --processes=N           how many there are
+  --process=I             which of them this is, from 0
+  --coordinator_timeout=S seconds that they wait for each other (300)
+
 Start the same command again to go on from the last checkpoint in `out`. SIGTERM and Ctrl-C save and
-exit with 0; `status.json` in the run folder says running, stopped, finished or failed.
+exit with 0, in all processes when one of them gets it; `status.json` in the run folder says
+running, stopped, finished or failed.
 """
 
 import sys
@@ -20,12 +28,15 @@ from maxlite.hf import hub
 
 TOKEN_FILE = "--token_file="
 
+PROCESS = ("coordinator", "processes", "process", "coordinator_timeout")
+
 
 def main(argv: Sequence[str]) -> None:
     if "--help" in argv or "-h" in argv:
         print(f"{__doc__}\nKeys, their types and defaults:\n{flags.describe()}")
         return
     config, rest = flags.parse(argv)
+    who, rest = flags.taken(rest, PROCESS)
     dry_run = "--dry_run" in rest
     tokens = [a.partition("=")[2] for a in rest if a.startswith(TOKEN_FILE)]
     unknown = [a for a in rest if a != "--dry_run" and not a.startswith(TOKEN_FILE)]
@@ -40,8 +51,10 @@ def main(argv: Sequence[str]) -> None:
     from maxlite.training import loop
 
     keep_compiled()
-    distributed.initialize()
-    if loop.train(config, dry_run):
+    distributed.initialize(**who)
+    with distributed.fate_shared():
+        at_once = loop.train(config, dry_run)
+    if at_once:
         console.leave()
 
 

@@ -70,6 +70,16 @@ def _by_layer(x: Any) -> ocp.SaveArgs:
     return ocp.SaveArgs(shard_axes=(0,) if np.ndim(x) == 3 else ())
 
 
+class _Manager(ocp.CheckpointManager):
+    """Orbax's, without its own look at whether the job is being preempted.
+
+    What it would tell jax at each save is a number of a sequence that the training counts through.
+    """
+
+    def reached_preemption(self, step: int) -> bool:
+        return False
+
+
 class Checkpoints:
     """Writes a run's checkpoints and removes old ones.
 
@@ -133,7 +143,7 @@ class Checkpoints:
         room = max(shard.data.nbytes for shard in shards) + (1 << 20)
         tree = ocp.PyTreeCheckpointHandler(use_compression=False, save_concurrent_gb=room / 1e9)
         handlers = {"params": tree, "rest": tree, "meta": ocp.JsonCheckpointHandler()}
-        return ocp.CheckpointManager(str(self.folder), options=options, item_handlers=handlers)
+        return _Manager(str(self.folder), options=options, item_handlers=handlers)
 
     def wait(self) -> None:
         """Waits until the save under way is written and verified; raises what went wrong."""

@@ -35,6 +35,7 @@ def write(
     notes: dict[str, Any] | None = None,
     max_shard_size: str | int = writer.MAX_SHARD_SIZE,
     overwrite: bool = False,
+    between: Callable[[], None] = lambda: None,
 ) -> None:
     """Writes a model folder; process 0 writes, every process must call it.
 
@@ -48,6 +49,7 @@ def write(
       notes: for maxlite.json; None keeps the source's.
       max_shard_size: bytes in one weight file, or a text such as "5GB".
       overwrite: replace a model folder that is there.
+      between: called before each tensor, in every process.
 
     Raises:
       InputError: the folder exists, the disk is full, or a value does not fit `dtype`.
@@ -57,7 +59,12 @@ def write(
         name: (jnp.dtype(dtype or source.dtypes[name]), shape)
         for name, shape in names.expected(arch).items()
     }
-    read = _merging(reader(params, source.tensors), source.architecture)
+    merged = _merging(reader(params, source.tensors), source.architecture)
+
+    def read(name: str) -> np.ndarray:
+        between()
+        return merged(name)
+
     if source.architecture.lora.rank:
         notes = dict(source.metadata if notes is None else notes)
         notes.pop("lora", None)

@@ -27,7 +27,8 @@ from maxlite.state import lock
 from maxlite.state.base import Base
 from maxlite.storage import Place, Url
 
-MAY_DIFFER = ("checkpoint.", "eval.", "log.", "export", "mesh", "attention", "remat", "accumulate")
+MAY_DIFFER = ("checkpoint.", "eval.", "log.", "export", "mesh", "attention", "remat", "accumulate",
+              "stuck_minutes")  # fmt: skip
 RUN = "run.json"
 _BEGUN = {"status": "running", "step": 0, "checkpoint": -1}
 _NO_MATTER = ("out", "data.cache")  # places, which change nothing that is computed

@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from maxlite import card, storage, uploads
+from maxlite import card, distributed, storage, uploads
 from maxlite import config as config_lib
 from maxlite.console import say, sentence
 from maxlite.data.loader import batches
@@ -24,12 +24,13 @@ from maxlite.state import batch as batch_lib
 from maxlite.state import mesh as mesh_lib
 from maxlite.state.base import Base
 from maxlite.storage import Url
+from maxlite.training import agreement, optim
 from maxlite.training import metrics as metrics_lib
-from maxlite.training import optim
 from maxlite.training import step as step_lib
 from maxlite.training.begin import abstract, begin
 from maxlite.training.job import Job, prepare, summary
 from maxlite.training.stop import Stop, StopSignals
+from maxlite.training.watchdog import Watchdog
 
 
 def train(config: config_lib.Config, dry_run: bool = False) -> bool:
@@ -47,14 +48,17 @@ def train(config: config_lib.Config, dry_run: bool = False) -> bool:
       InputError: the input is wrong, a checkpoint cannot be written, or training diverged.
     """
     speak = jax.process_index() == 0
-    with StopSignals(may_raise=jax.process_count() == 1) as signals:
+    agreement.check_program(config)
+    with StopSignals(several=jax.process_count() > 1) as signals:
         try:
             with signals.interruptible():
                 job = prepare(config)
                 exported = _check_export(job)
+                agreement.check_job(job)
+                signals.check()
         except Stop:
             say("stopped before the run was opened; start again to go on", speak)
-            return True
+            return signals.raised
         say(summary(job), speak)
         if dry_run:
             say("dry run: nothing was written", speak)
@@ -103,13 +107,14 @@ class Trainer:
     def run(self) -> None:
         """Trains to the end. Every way out leaves a true status.json."""
         self.state, self.frozen, self.step = begin(self.job, self.optimizer)
-        self.saved = self.job.resumed
+        self.saved, self.saved_at = self.job.resumed, time.monotonic()
         self._open()
         try:
-            try:
-                self._finish()
-            except Stop:
-                self._stop()
+            with distributed.peers_needed(), self.watchdog:
+                try:
+                    self._finish()
+                except Stop:
+                    self._stop()
         except BaseException as e:
             with contextlib.suppress(OSError):  # a full disk may refuse even this
                 self._status(status="failed", message=sentence(e))
@@ -155,6 +160,9 @@ class Trainer:
             config.checkpoint.keep_every,
             on_verified=lambda step: self._status(checkpoint=step),
         )
+        here = self.folder.path
+        stacks = None if isinstance(here, Url) else here / f"stuck-{jax.process_index()}.txt"
+        self.watchdog = Watchdog(config.stuck_minutes, stacks)
         self.evaluated = metrics_lib.cut_back(self.folder.metrics, self.step, self.speak)
         tokens = config.batch_size * config.seq_len
         self.metrics = metrics_lib.Metrics(
@@ -200,7 +208,7 @@ class Trainer:
         self.scorer = Scorer(job.bind, job.mesh, job.batch_shape[1], config.seq_len)
         self.generator = Generator(job.bind, job.source.architecture, job.tokenizer.rows, job.dtype)
         if self.step < config.steps:
-            with self.signals.interruptible():
+            with self.signals.interruptible(), self.watchdog.paused():
                 self._compile()
         self._train()
         self._save()
@@ -220,18 +228,17 @@ class Trainer:
         waiting: tuple[int, dict[str, jax.Array]] | None = None
         for local in stream:
             batch = batch_lib.to_devices(local, rows, self.batch_sharding, self.job.batch_shape)
-            wants_stop = self.flags[self.signals.requested]
-            self.state, figures = self._step(self.state, self.frozen, batch, wants_stop)
+            time_to_save = self.flags[self._long_unsaved()]
+            self.state, figures = self._step(self.state, self.frozen, batch, time_to_save)
             self.step += 1
             # The figures of a step are read while the next one runs, so the devices never wait.
-            stopping = bool(waiting and self._look(*waiting))
+            at_save = bool(waiting and self._look(*waiting))
             waiting = (self.step, figures)
-            if jax.process_count() == 1:  # nobody to agree with
-                stopping = self.signals.requested
+            stopping = self.signals.poll()
             at_evaluation = self._evaluation_due()
-            at_save = self.step % config.checkpoint.every == 0
+            at_save |= self.step % config.checkpoint.every == 0
             if stopping or at_evaluation or at_save or self.step == config.steps:
-                stopping |= self._look(*waiting)
+                self._look(*waiting)
                 waiting = None
             if stopping:
                 raise Stop
@@ -245,9 +252,10 @@ class Trainer:
         """Logs a step's figures when they are due, ends a run that has diverged.
 
         Returns:
-          Whether some process wanted to stop at that step; the same on every process.
+          Whether it was time to save then by the clock; the same on every process.
         """
         values = {key: float(v) for key, v in figures.items()}
+        self.watchdog.beat()
         if step % self.config.log.every == 0 or step == self.config.steps:
             applied = step - int(values["skipped"])
             self.metrics.train(
@@ -268,7 +276,18 @@ class Trainer:
                 f"{step}; the weights are as they were before and saved: lower the learning rate "
                 "in a new run, or look at the text there"
             )
-        return values["stop"] > 0
+        return values["save"] > 0
+
+    def _long_unsaved(self) -> bool:
+        """Whether `checkpoint.minutes` have passed, by the clock of process 0."""
+        minutes = self.config.checkpoint.minutes
+        since = time.monotonic() - self.saved_at
+        return bool(self.speak and minutes and since >= minutes * 60)
+
+    def _moved(self) -> None:
+        """Between two pieces of long work, the same in every process: a place to stop."""
+        self.watchdog.beat()
+        self.signals.check()
 
     # --- looking ---------------------------------------------------------------------------------
 
@@ -289,7 +308,7 @@ class Trainer:
         with self.signals.interruptible():
             for name, view in self.job.corpus.evals.items():
                 score = self.scorer(
-                    self.state.params, self.frozen, view, name, config.eval.documents
+                    self.state.params, self.frozen, view, name, config.eval.documents, self._moved
                 )
                 values[f"eval/{name}/loss"] = score.loss
                 values[f"eval/{name}/bits_per_byte"] = score.bits_per_byte
@@ -321,13 +340,16 @@ class Trainer:
         count = min(self.config.eval.sample_tokens, room)
         if not prompt or count < 1:
             return ""
-        new = self.generator(
+        new = []
+        for token in self.generator(
             self.state.params,
             self.frozen,
             prompt,
             count,
             stop=stop_ids(self.job.tokenizer, self.job.source),
-        )
+        ):
+            new.append(token)
+            self._moved()
         return self.job.tokenizer.decode([*prompt, *new])
 
     # --- ending ----------------------------------------------------------------------------------
@@ -340,7 +362,8 @@ class Trainer:
         self.metrics.flush()  # a checkpoint that counts has the figures of all steps before it
         rest = {"opt": self.state.opt, "counters": self.state.counters}
         self.checkpoints.save(self.step, self.state.params, rest, {"step": self.step})
-        self.saved = self.step
+        self.saved, self.saved_at = self.step, time.monotonic()
+        self.watchdog.beat()
         self.metrics.pause(time.monotonic() - began)
         self._status(step=self.step)
 
@@ -371,6 +394,7 @@ class Trainer:
                 self.state.params | {n: x for n, x in self.frozen.items() if _whole(x)},
                 dtype=config.export_dtype,
                 notes=notes,
+                between=self._moved,
             )
         if self.job.source.architecture.lora.rank:
             say("its adapters are merged into the weights", self.speak)

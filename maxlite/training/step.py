@@ -35,13 +35,13 @@ def new_counters() -> dict[str, jax.Array]:
 def make_step(
     bind: Bind, optimizer: optax.GradientTransformation, seed: int | None = None
 ) -> Callable[..., tuple[State, dict[str, jax.Array]]]:
-    """The step as a pure function (state, frozen, batch, stop) -> (state, metrics).
+    """The step as a pure function (state, frozen, batch, save) -> (state, metrics).
 
     Only `params` is differentiated, so what is frozen costs no gradient. The loss is the sum over
     tokens of all micro-batches divided once by their number, so accumulation equals the big batch.
-    A step whose loss or gradient is not finite changes nothing but the counters. `stop`, int32
+    A step whose loss or gradient is not finite changes nothing but the counters. `save`, int32
     [devices], is summed into the metrics, so that every process learns at the same step that one of
-    them wants to end, without a wait.
+    them finds it is time for a checkpoint, without a wait.
 
     With a seed, adapters leave out what their dropout says: a function of the seed, the step and
     the micro-batch's number alone.
@@ -50,7 +50,7 @@ def make_step(
     def loss(params: Params, frozen: Params, micro: dict[str, jax.Array], key: Any):
         return summed_loss(bind(params, frozen), micro, key)
 
-    def step(state: State, frozen: Params, batch: dict[str, jax.Array], stop: jax.Array):
+    def step(state: State, frozen: Params, batch: dict[str, jax.Array], save: jax.Array):
         gradient = jax.value_and_grad(loss, has_aux=True)
 
         def key(number):
@@ -93,7 +93,7 @@ def make_step(
         new = State(
             jax.tree.map(keep, params, state.params), jax.tree.map(keep, opt, state.opt), counters
         )
-        metrics = {"loss": mean, "grad_norm": norm, "tokens": weight, "stop": stop.sum()}
+        metrics = {"loss": mean, "grad_norm": norm, "tokens": weight, "save": save.sum()}
         return new, metrics | counters
 
     return step

@@ -73,7 +73,7 @@ def batch(micro, seed=0, **changes):
     return {key: x.reshape(micro, ROWS // micro, SEQ) for key, x in arrays.items()}
 
 
-STOP = np.zeros(8, np.int32)
+NO = np.zeros(8, np.int32)
 
 
 def same(one, other):
@@ -101,7 +101,7 @@ def by_hand(begin):
 
 def test_the_loss_is_the_mean_over_counted_tokens(step, begin, by_hand):
     state, frozen = begin()
-    _, figures = step(state, frozen, batch(1), STOP)
+    _, figures = step(state, frozen, batch(1), NO)
     counted = batch(1)["weights"]
     assert 0 < counted.sum() < counted.size
     assert float(figures["loss"]) == pytest.approx(float(by_hand[0]), rel=1e-6)
@@ -110,7 +110,7 @@ def test_the_loss_is_the_mean_over_counted_tokens(step, begin, by_hand):
 
 def test_gradients_are_of_what_trains_only(step, begin, by_hand):
     state, frozen = begin()
-    new, figures = step(state, frozen, batch(1), STOP)
+    new, figures = step(state, frozen, batch(1), NO)
     squares = sum(float(np.square(g, dtype=np.float64).sum()) for g in by_hand[1].values())
     assert float(figures["grad_norm"]) == pytest.approx(squares**0.5, rel=1e-5)
     for tree in (new.params, _adam(new.opt).mu, by_hand[1]):
@@ -121,8 +121,8 @@ def test_gradients_are_of_what_trains_only(step, begin, by_hand):
 def test_accumulation_is_the_one_big_batch(step, begin):
     """Rows differ in their number of tokens, so a mean of means would be something else."""
     state, frozen = begin()
-    whole, at_once = step(state, frozen, batch(1), STOP)
-    parts, in_turn = step(state, frozen, batch(4), STOP)
+    whole, at_once = step(state, frozen, batch(1), NO)
+    parts, in_turn = step(state, frozen, batch(4), NO)
     for key in ("loss", "grad_norm", "tokens"):
         assert float(in_turn[key]) == pytest.approx(float(at_once[key]), rel=1e-6), key
     adam, also = _adam(whole.opt), _adam(parts.opt)
@@ -140,7 +140,7 @@ def test_training_lowers_the_loss(step, begin):
     state, frozen = begin()
     losses = []
     for _ in range(5):
-        state, figures = step(state, frozen, batch(4), STOP)
+        state, figures = step(state, frozen, batch(4), NO)
         losses.append(float(figures["loss"]))
     assert losses[-1] < losses[0] - 0.3
     assert int(state.counters["step"]) == 5 and int(state.counters["skipped"]) == 0
@@ -150,11 +150,11 @@ def test_training_lowers_the_loss(step, begin):
 @pytest.mark.parametrize("micro", [1, 4])
 def test_a_step_that_is_not_finite_changes_only_its_counters(micro, bad, step, begin):
     state, frozen = begin()
-    state, _ = step(state, frozen, batch(micro), STOP)  # moments and counts that are not zero
+    state, _ = step(state, frozen, batch(micro), NO)  # moments and counts that are not zero
     weights = batch(1)["weights"].reshape(ROWS, SEQ).copy()
     weights[-1, 0] = bad
     for streak in (1, 2):
-        new, figures = step(state, frozen, batch(micro, weights=weights), STOP)
+        new, figures = step(state, frozen, batch(micro, weights=weights), NO)
         assert not np.isfinite(float(figures["loss"])) or not np.isfinite(figures["grad_norm"])
         assert same(new.params, state.params)
         assert same(new.opt, state.opt)
@@ -162,7 +162,7 @@ def test_a_step_that_is_not_finite_changes_only_its_counters(micro, bad, step, b
         assert {key: int(x) for key, x in new.counters.items()} == expected
         assert {key: int(figures[key]) for key in expected} == expected
         state = new
-    state, figures = step(state, frozen, batch(micro, seed=1), STOP)
+    state, figures = step(state, frozen, batch(micro, seed=1), NO)
     assert int(figures["skipped_in_row"]) == 0 and int(figures["skipped"]) == 2
     assert int(_adam(state.opt).count) == 2  # the schedule waited, too
 
@@ -184,7 +184,7 @@ def test_a_gradient_alone_that_is_not_finite_is_enough(optimizer):
     params = {"w.weight": jnp.zeros((1,))}
     state = step_lib.State(params, optimizer.init(params), step_lib.new_counters())
     given = batch(1, targets=np.zeros((ROWS, SEQ), np.int32))
-    new, figures = step(state, {}, given, STOP)
+    new, figures = step(state, {}, given, NO)
     assert np.isfinite(float(figures["loss"])) and not np.isfinite(float(figures["grad_norm"]))
     assert same(new.params, params) and int(figures["skipped"]) == 1
 
@@ -213,7 +213,7 @@ def test_every_step_and_micro_batch_draws_its_own(micro, optimizer):
         state = step_lib.State(params, optimizer.init(params), step_lib.new_counters())
         found = []
         for _ in range(2):
-            new, figures = step(state, {}, given, STOP)
+            new, figures = step(state, {}, given, NO)
             state = state._replace(counters=new.counters)
             found.append(float(figures["loss"]))
         return found
@@ -232,16 +232,16 @@ def test_every_step_and_micro_batch_draws_its_own(micro, optimizer):
 
 def test_a_batch_without_a_counted_token_is_no_division_by_zero(step, begin):
     state, frozen = begin()
-    _, figures = step(state, frozen, batch(1, weights=np.zeros((ROWS, SEQ), np.float32)), STOP)
+    _, figures = step(state, frozen, batch(1, weights=np.zeros((ROWS, SEQ), np.float32)), NO)
     assert (float(figures["loss"]), float(figures["grad_norm"])) == (0.0, 0.0)
 
 
-def test_wishes_to_stop_are_counted(step, begin):
+def test_wishes_to_save_are_counted(step, begin):
     state, frozen = begin()
-    wishes = STOP.copy()
+    wishes = NO.copy()
     wishes[[1, 5]] = 1
-    assert int(step(state, frozen, batch(1), wishes)[1]["stop"]) == 2
-    assert int(step(state, frozen, batch(1), STOP)[1]["stop"]) == 0
+    assert int(step(state, frozen, batch(1), wishes)[1]["save"]) == 2
+    assert int(step(state, frozen, batch(1), NO)[1]["save"]) == 0
 
 
 @pytest.mark.filterwarnings("error:Some donated buffers:UserWarning")
@@ -249,7 +249,7 @@ def test_on_a_mesh_donated_and_the_same_numbers(step, begin, optimizer):
     """fsdp=4, tensor=2: the state is reused in place, everything else stays, numbers too."""
     mesh = mesh_lib.make_mesh("fsdp=4,tensor=2")
     state, frozen = begin()
-    alone, expected = step(state, frozen, batch(1), STOP)
+    alone, expected = step(state, frozen, batch(1), NO)
     with jax.set_mesh(mesh):
         shardings = mesh_lib.shardings(mesh, llama.shapes(ARCH))
         put = {n: jax.device_put(x, shardings[n]) for n, x in state.params.items()}
@@ -272,7 +272,7 @@ def test_on_a_mesh_donated_and_the_same_numbers(step, begin, optimizer):
     assert not any(x.is_deleted() for x in jax.tree.leaves((still, given, wish)))
     assert same(still, frozen)
     assert jax.tree.map(lambda x: x.sharding, new) == where
-    assert int(figures["stop"]) == 8
+    assert int(figures["save"]) == 8
     for key in ("loss", "grad_norm"):
         assert float(figures[key]) == pytest.approx(float(expected[key]), rel=1e-5)
     for name, x in alone.params.items():

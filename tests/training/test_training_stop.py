@@ -5,6 +5,7 @@ import signal
 import time
 
 import pytest
+from jax.experimental import multihost_utils
 
 from maxlite.training.stop import Stop, StopSignals
 
@@ -94,13 +95,43 @@ def test_a_second_ctrl_c_interrupts():
         assert signals.requested
 
 
-def test_with_several_processes_nothing_is_raised():
-    with StopSignals(may_raise=False) as signals:
+@pytest.fixture
+def agreed(monkeypatch):
+    """Stands for jax's service: the call that processes have agreed on, and those made so far."""
+    calls, last = [], [4]
+
+    def reached(call):
+        calls.append(call)
+        return call == last[0]
+
+    monkeypatch.setattr(multihost_utils, "reached_preemption_sync_point", reached)
+    return calls
+
+
+def test_several_processes_stop_at_the_call_that_they_agree_on(agreed):
+    with StopSignals(several=True) as signals:
+        assert not signals.poll()
         with signals.interruptible():
+            signals.check()
+        with pytest.raises(Stop), signals.interruptible():
+            raise AssertionError("the block was begun")
+        assert signals.requested and signals.poll() and not signals.raised
+    assert agreed == [0, 1, 2, 3, 4]
+
+
+def test_several_processes_leave_sigterm_to_jax(agreed):
+    """Ctrl-C comes to it as SIGTERM; nothing is raised within a block."""
+    noted = []
+    before = signal.signal(signal.SIGTERM, lambda *_: noted.append(True))
+    try:
+        with StopSignals(several=True) as signals, signals.interruptible():
             send(signal.SIGTERM)
-        with signals.interruptible():
-            pass
-        assert signals.requested
+            send(signal.SIGINT)
+            assert noted == [True, True] and not signals.requested
+            with pytest.raises(KeyboardInterrupt):
+                send(signal.SIGINT)
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def test_a_stop_is_no_exception_that_a_library_would_catch():

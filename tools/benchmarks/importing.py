@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import socket
 import statistics
 import subprocess
 import sys
@@ -28,10 +29,10 @@ VIRTUAL = 8  # devices of one CPU
 
 
 def measure(settings: Any) -> list[dict[str, Any]] | None:
-    """Measures loading on one device and on eight virtual ones; prints a table.
+    """Measures loading on one device, on eight virtual ones and in processes of one; a table.
 
     Args:
-      settings: `model`, `size_gb`, `dir`, `runs`, `against`, `dry_run` as attributes.
+      settings: `model`, `size_gb`, `dir`, `runs`, `against`, `processes`, `dry_run` as attributes.
 
     Returns:
       One row a layout: name, ours, peer, ratio, unit, runs, peak_mib and more on memory. Seconds
@@ -52,27 +53,30 @@ def measure(settings: Any) -> list[dict[str, Any]] | None:
         say(f"would load {settings.model or f'{settings.size_gb:g} GB of random weights'}")
         return None
     if settings.model:
-        return _rows(folder, settings.runs, peer)
+        return _rows(folder, settings.runs, peer, settings.processes)
     place = Path(settings.dir).expanduser() if settings.dir else None
     with tempfile.TemporaryDirectory(prefix="maxlite-benchmark-", dir=place) as scratch:
         folder = Path(scratch) / "model"
         say(f"writing {settings.size_gb:g} GB of random weights to {folder}")
         model.write(folder, int(settings.size_gb * 10**9))
-        return _rows(folder, settings.runs, peer)
+        return _rows(folder, settings.runs, peer, settings.processes)
 
 
-def _rows(folder: Path, runs: int, peer: str) -> list[dict[str, Any]]:
+def _rows(folder: Path, runs: int, peer: str, processes: int) -> list[dict[str, Any]]:
     size = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
-    virtual = {
-        "JAX_PLATFORMS": "cpu",
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={VIRTUAL}",
-    }
-    ours: list[list[dict[str, Any]]] = [[], []]
+    flag = "--xla_force_host_platform_device_count"
+    virtual = {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": f"{flag}={VIRTUAL}"}
+    alone = {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": f"{flag}=1"}
+    layouts = {"{} device{}": ({"XLA_FLAGS": ""}, 1), "{} virtual device{}": (virtual, 1)}
+    if processes > 1:
+        layouts[f"{{}} device{{}} of {processes} processes"] = (alone, processes)
+    ours: list[list[dict[str, Any]]] = [[] for _ in layouts]
     theirs: list[dict[str, Any]] = []
-    with tqdm(total=runs * (3 if peer != "none" else 2), desc="loading", unit=" runs") as bar:
+    total = runs * (len(layouts) + (peer != "none"))
+    with tqdm(total=total, desc="loading", unit=" runs") as bar:
         for _ in range(runs):  # in turn, so that a slow minute of the machine hits all alike
-            for several, variables in zip(ours, ({"XLA_FLAGS": ""}, virtual), strict=True):
-                several.append(_run("ours", folder, variables))
+            for several, layout in zip(ours, layouts.values(), strict=True):
+                several.append(_run("ours", folder, *layout))
                 bar.update()
             if peer != "none":
                 theirs.append(_run(peer, folder, {}))
@@ -83,12 +87,12 @@ def _rows(folder: Path, runs: int, peer: str) -> list[dict[str, Any]]:
         "peer_mapped": statistics.median(t["mapped_seconds"] for t in theirs) if theirs else None,
     }
     rows = []
-    for several, kind in zip(ours, ("", "virtual "), strict=True):
+    for several, kind in zip(ours, layouts, strict=True):
         devices = several[0].pop("devices")
         mine = statistics.median(run.pop("seconds") for run in several)
         rows.append(
             {
-                "name": f"{size / 1e9:.2f} GB onto {devices} {kind}device{'s' * (devices > 1)}",
+                "name": f"{size / 1e9:.2f} GB onto {kind.format(devices, 's' * (devices > 1))}",
                 "ours": mine,
                 "peer": seconds,
                 "ratio": mine / seconds if seconds else None,
@@ -102,22 +106,42 @@ def _rows(folder: Path, runs: int, peer: str) -> list[dict[str, Any]]:
     return rows
 
 
-def _run(what: str, folder: Path, variables: dict[str, str]) -> dict[str, Any]:
+def _run(what: str, folder: Path, variables: dict[str, str], processes: int = 1) -> dict[str, Any]:
+    """The figures of one load; of several processes, those of the one that took the most."""
     command = [sys.executable, "-m", "tools.benchmarks.load", what, str(folder)]
     environment = os.environ | {"HF_HUB_OFFLINE": "1"} | variables
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
-    if done.returncode:
-        last = done.stderr.strip().splitlines()[-1:] or ["no message"]
-        raise InputError(f"loading {folder} with {what} failed: {last[0]}")
-    return json.loads(done.stdout.splitlines()[-1])
+    if processes > 1:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            address = f"127.0.0.1:{probe.getsockname()[1]}"
+        environment["JAX_COORDINATOR_ADDRESS"] = address
+        environment["JAX_NUM_PROCESSES"] = str(processes)
+    started = [
+        subprocess.Popen(
+            command,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=environment | ({"JAX_PROCESS_ID": str(index)} if processes > 1 else {}),
+        )
+        for index in range(processes)
+    ]
+    figures: list[dict[str, Any]] = []
+    for out, err in [process.communicate() for process in started]:
+        found = [line for line in out.splitlines() if line.startswith("{")]  # gloo talks there too
+        if not found:
+            last = err.strip().splitlines()[-1:] or ["no message"]
+            raise InputError(f"loading {folder} with {what} failed: {last[0]}")
+        figures.append(json.loads(found[-1]))
+    return {key: max(each[key] for each in figures) for key in figures[0]}
 
 
 def _print(rows: list[dict[str, Any]], peer: str) -> None:
-    print(f"{'':<34}{'ours s':>8}{f'{peer} s':>16}{'ratio':>8}{'peak MiB':>10}{'arrays MiB':>12}")
+    print(f"{'':<38}{'ours s':>8}{f'{peer} s':>16}{'ratio':>8}{'peak MiB':>10}{'arrays MiB':>12}")
     for row in rows:
         theirs, ratio = (f"{row[k]:.2f}" if row[k] else "-" for k in ("peer", "ratio"))
         print(
-            f"{row['name']:<34}{row['ours']:>8.2f}{theirs:>16}{ratio:>8}"
+            f"{row['name']:<38}{row['ours']:>8.2f}{theirs:>16}{ratio:>8}"
             f"{row['peak_mib']:>10.0f}{row['device_mib']:>12.0f}"
         )
     for row in rows:

@@ -55,10 +55,12 @@ def ours(folder: str, dtype: str = "") -> tuple[Load, About]:
     import jax
     import jax.numpy as jnp
 
+    from maxlite import distributed
     from maxlite.state import mesh as mesh_lib
     from maxlite.state.ready import widest_mesh
     from maxlite.state.source import open_model
 
+    distributed.initialize()  # where it is one of several
     jnp.zeros(()).block_until_ready()  # the backend belongs to the program, not to the load
 
     def load() -> dict[str, jax.Array]:
