@@ -69,28 +69,39 @@ def quantize(w_LOI: jax.Array) -> Quantized:
       w_LOI: of any float dtype, with an even number of inputs; the result lies on its devices as it
         does.
     """
-    import qwix
+    places = jax.tree.map(lambda part: part.sharding, abstract(w_LOI))
+    return jax.jit(_stack, out_shardings=places)(w_LOI)
 
-    tiles = {1: block(w_LOI.shape[-1])}
 
-    def layer(w_OI: jax.Array) -> Quantized:
-        found = qwix.quantize(
-            w_OI, NAME, channelwise_axes=(0,), tiled_axes=tiles, scale_dtype=jnp.bfloat16
-        )
-        pairs_OJ2 = found.qvalue.reshape(*w_OI.shape[:-1], -1, 2)
-        return Quantized(jax.lax.bitcast_convert_type(pairs_OJ2, jnp.uint8), found.scale)
+def abstract(w_LOI: jax.Array | jax.ShapeDtypeStruct) -> Quantized:
+    """The shapes, dtypes and places of what `quantize` makes."""
+    mesh, spec = w_LOI.sharding.mesh, w_LOI.sharding.spec  # type: ignore[union-attr]
 
-    def stack(w_LOI: jax.Array) -> Quantized:
-        return jax.lax.map(layer, w_LOI)
-
-    def place(part: jax.ShapeDtypeStruct) -> NamedSharding:
+    def place(part: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
         sizes = zip([*spec, None, None, None], part.shape, strict=False)
         even = [axis if axis and n % mesh.shape[axis] == 0 else None for axis, n in sizes]
-        return NamedSharding(mesh, PartitionSpec(*even))
+        sharding = NamedSharding(mesh, PartitionSpec(*even))
+        return jax.ShapeDtypeStruct(part.shape, part.dtype, sharding=sharding)
 
-    mesh, spec = w_LOI.sharding.mesh, w_LOI.sharding.spec  # type: ignore[attr-defined]
-    places = jax.tree.map(place, jax.eval_shape(stack, w_LOI))
-    return jax.jit(stack, out_shardings=places)(w_LOI)
+    return jax.tree.map(place, jax.eval_shape(_stack, w_LOI))
+
+
+def _stack(w_LOI: jax.Array) -> Quantized:
+    return jax.lax.map(_layer, w_LOI)
+
+
+def _layer(w_OI: jax.Array) -> Quantized:
+    import qwix
+
+    found = qwix.quantize(
+        w_OI,
+        NAME,
+        channelwise_axes=(0,),
+        tiled_axes={1: block(w_OI.shape[-1])},
+        scale_dtype=jnp.bfloat16,
+    )
+    pairs_OJ2 = found.qvalue.reshape(*w_OI.shape[:-1], -1, 2)
+    return Quantized(jax.lax.bitcast_convert_type(pairs_OJ2, jnp.uint8), found.scale)
 
 
 def dequantize(weight: jax.Array | Quantized) -> jax.Array:

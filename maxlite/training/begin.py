@@ -19,6 +19,7 @@ from maxlite.state.place import place
 from maxlite.training import optim
 from maxlite.training import step as step_lib
 from maxlite.training.job import Job
+from maxlite.training.lowering import abstract_state
 
 
 def begin(
@@ -36,29 +37,20 @@ def begin(
     Raises:
       InputError: weights that cannot be read or are not finite.
     """
-    dtypes, shapes, shardings = job.dtypes(), job.claims.shapes, job.shardings
-    params = {
-        name: jax.ShapeDtypeStruct(shapes[name], dtypes[name], sharding=shardings[name])
-        for name in job.claims.trained
-    }
-    opt = jax.eval_shape(optimizer.init, params)
-    replicated = mesh_lib.replicated(job.mesh)
-    places = optim.state_shardings(opt, shardings, replicated)
+    wanted = abstract_state(job.claims, job.shardings, optimizer, job.mesh)
     if job.run and job.resumed >= 0:
-        counters = jax.eval_shape(step_lib.new_counters)
-        wanted = {
-            "opt": jax.tree.map(_placed, opt, places),
-            "counters": {key: _placed(x, replicated) for key, x in counters.items()},
-        }
         folder = job.run.checkpoints
-        loaded = checkpoint.restore(folder, job.resumed, "params", params)
-        rest = checkpoint.restore(folder, job.resumed, "rest", wanted)
+        loaded = checkpoint.restore(folder, job.resumed, "params", wanted.params)
+        others = {"opt": wanted.opt, "counters": wanted.counters}
+        rest = checkpoint.restore(folder, job.resumed, "rest", others)
         state = step_lib.State(loaded, rest["opt"], rest["counters"])
         say(f"resumed from step {job.resumed}", jax.process_index() == 0)
         return state, _frozen(job), job.resumed
-    loaded = job.source.load({name: shardings[name] for name in params}, dtypes)
+    places = {name: job.shardings[name] for name in wanted.params}
+    loaded = job.source.load(places, job.dtypes())
     kept = _frozen(job)
-    state = step_lib.init_state(loaded, optimizer, places, replicated)
+    of_opt = jax.tree.map(lambda x: x.sharding, wanted.opt)
+    state = step_lib.init_state(loaded, optimizer, of_opt, mesh_lib.replicated(job.mesh))
     if job.moments:
         state = state._replace(opt=_carried(job, job.moments, state.opt))
     return state, kept, 0
@@ -93,12 +85,3 @@ def _carried(job: Job, moments: Moments, opt: Any) -> Any:
     told = f"optimizer state of {count} parameters goes on from {moments.run.path}"
     say(told, jax.process_index() == 0)
     return optim.carried(opt, begun, mu, nu)
-
-
-def abstract(x: jax.Array) -> jax.ShapeDtypeStruct:
-    """The shape, dtype and place of an array."""
-    return _placed(x, x.sharding)
-
-
-def _placed(x: Any, sharding: Any) -> jax.ShapeDtypeStruct:
-    return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import jax
@@ -30,6 +29,7 @@ from maxlite.state.run import RunFolder, check_free, check_same, is_run
 from maxlite.state.source import ModelSource, open_model, random_model, run_files
 from maxlite.storage import Place
 from maxlite.tokenizer import Tokenizer, check_rows, load_tokenizer
+from maxlite.training.lowering import binding, dropout_seed
 
 
 @dataclass
@@ -62,20 +62,12 @@ class Job:
     @property
     def bind(self) -> Any:
         """(params, frozen) -> the model with this run's settings."""
-        c = self.config
-        return partial(
-            llama.bind,
-            self.source.architecture,
-            dtype=self.dtype,
-            attention=c.attention,
-            remat=c.remat,
-            scan_unroll=c.scan_unroll,
-        )
+        return binding(self.config, self.source.architecture, self.dtype)
 
     @property
     def dropout_seed(self) -> int | None:
         """None where nothing is ever left out."""
-        return self.config.seed if self.source.architecture.lora.dropout else None
+        return dropout_seed(self.config, self.source.architecture)
 
     @property
     def flops_per_token(self) -> float:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 
 from maxlite import card, distributed, storage, uploads
 from maxlite import config as config_lib
@@ -26,9 +25,9 @@ from maxlite.state.base import Base
 from maxlite.storage import Url
 from maxlite.training import agreement, optim
 from maxlite.training import metrics as metrics_lib
-from maxlite.training import step as step_lib
-from maxlite.training.begin import abstract, begin
+from maxlite.training.begin import begin
 from maxlite.training.job import Job, prepare, summary
+from maxlite.training.lowering import abstract, lowered, make_optimizer
 from maxlite.training.stop import Stop, StopSignals
 from maxlite.training.watchdog import Watchdog
 
@@ -98,8 +97,7 @@ class Trainer:
     def __init__(self, job: Job, signals: StopSignals):
         self.job, self.config, self.signals = job, job.config, signals
         self.speak = jax.process_index() == 0
-        by_rule = {name: job.claims.rule(name) for name in job.claims.trained}
-        self.optimizer = optim.make_optimizer(job.config, by_rule, job.claims.begun)
+        self.optimizer = make_optimizer(job.config, job.claims)
         self.schedule = optim.schedule(job.config)
         self.batch_sharding = mesh_lib.batch_sharding(job.mesh)
         self.replicated = mesh_lib.replicated(job.mesh)
@@ -184,20 +182,13 @@ class Trainer:
 
     def _compile(self) -> None:
         began = time.monotonic()
-        like = jax.tree.map(abstract, (self.state, self.frozen))
-        kinds = dict.fromkeys(("tokens", "targets", "segments", "positions"), np.int32)
-        batch = {
-            key: jax.ShapeDtypeStruct(self.job.batch_shape, dtype, sharding=self.batch_sharding)
-            for key, dtype in {**kinds, "weights": np.float32}.items()
-        }
-        self.flags = mesh_lib.flags(self.job.mesh)
-        flag = jax.tree.map(abstract, self.flags[False])
-        step = jax.jit(
-            step_lib.make_step(self.job.bind, self.optimizer, self.job.dropout_seed),
-            donate_argnums=0,
-            out_shardings=(jax.tree.map(lambda x: x.sharding, like[0]), self.replicated),
+        job = self.job
+        state, frozen = jax.tree.map(abstract, (self.state, self.frozen))
+        step = lowered(
+            job.bind, self.optimizer, job.dropout_seed, job.mesh, job.batch_shape, state, frozen
         )
-        self._step = step.lower(*like, batch, flag).compile()
+        self._step = step.compile()
+        self.flags = mesh_lib.flags(job.mesh)
         seconds = time.monotonic() - began
         self.metrics.pause(seconds)
         say(f"compiled in {seconds:.1f} s", self.speak)
