@@ -42,7 +42,9 @@ ROOMS: dict[str, set[str]] = {
     "generate": {"state", "data"},
     "lineage": {"state"},
     "card": {"lineage", "sizes"},
+    "chips": set(),
     "training": {
+        "chips",
         "corpus",
         "importance",
         "score",
@@ -75,6 +77,7 @@ WITHOUT_JAX = (
     "storage",
     "uploads",
     "flags",
+    "chips",
 )
 WITHOUT_JAX += tuple(f"data.{m}" for m in ("order", "packing", "cache", "sources", "parts"))
 WITHOUT_JAX += tuple(f"data.{m}" for m in ("streams", "tokens", "shards", "making"))

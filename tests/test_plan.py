@@ -129,7 +129,7 @@ def test_help_and_what_is_refused(stage, tmp_path):
     assert "--json=FILE" in call("maxlite.plan", "--help").out
     config, there = f"--config={stage()}", tmp_path / "there.json"
     there.write_text("mine")
-    refused(config, "--topology=v5e:8x8", said=["--topology"])
+    refused(config, "--topology=v9:8x8", said=["v9:8x8"])
     refused(config, "--jsn=x", said=["--jsn"])
     refused(config, "p.json", said=["p.json"])
     refused(config, "--json=", said=["--json"])

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 import jax
 import numpy as np
-from jax.sharding import AxisType, Mesh, NamedSharding
+from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from maxlite.config import Architecture
@@ -49,6 +49,29 @@ def make_mesh(text: str, over: Sequence[jax.Device] | None = None) -> Mesh:
     """The mesh that a string such as "fsdp=-1,tensor=2" describes, over all devices or the given.
 
     Raises:
+      InputError: as `axis_sizes`.
+    """
+    sizes = axis_sizes(text, len(over) if over else jax.device_count())
+    types = (AxisType.Auto,) * len(AXES)
+    return jax.make_mesh(tuple(sizes.values()), AXES, axis_types=types, devices=over)
+
+
+def abstract_mesh(text: str, devices: int) -> AbstractMesh:
+    """The same over a number of devices that need not be there.
+
+    Raises:
+      InputError: as `axis_sizes`.
+    """
+    sizes = axis_sizes(text, devices)
+    return AbstractMesh(
+        tuple(sizes.values()), tuple(sizes), axis_types=(AxisType.Auto,) * len(AXES)
+    )
+
+
+def axis_sizes(text: str, devices: int) -> dict[str, int]:
+    """The size of every axis of the mesh that a string describes.
+
+    Raises:
       InputError: an unknown or repeated axis, or sizes that do not multiply to the device count.
     """
     sizes = dict.fromkeys(AXES, 1)
@@ -62,7 +85,6 @@ def make_mesh(text: str, over: Sequence[jax.Device] | None = None) -> Mesh:
             )
         seen.add(match[1])
         sizes[match[1]] = int(match[2])
-    devices = len(over) if over else jax.device_count()
     free = [axis for axis, size in sizes.items() if size == -1]
     known = math.prod(size for size in sizes.values() if size != -1)
     if len(free) == 1 and known > 0 and devices % known == 0:
@@ -72,8 +94,7 @@ def make_mesh(text: str, over: Sequence[jax.Device] | None = None) -> Mesh:
             f"mesh '{text}' does not fit {devices} devices: its axes must multiply to {devices}, "
             "and at most one may be -1"
         )
-    types = (AxisType.Auto,) * len(AXES)
-    return jax.make_mesh(tuple(sizes.values()), AXES, axis_types=types, devices=over)
+    return sizes
 
 
 def spec(name: str) -> P:
@@ -84,7 +105,9 @@ def spec(name: str) -> P:
     raise InputError(f"no sharding rule covers the parameter '{name}'")
 
 
-def shardings(mesh: Mesh, shapes: dict[str, tuple[int, ...]]) -> dict[str, NamedSharding]:
+def shardings(
+    mesh: Mesh | AbstractMesh, shapes: dict[str, tuple[int, ...]]
+) -> dict[str, NamedSharding]:
     """The sharding of every leaf in `shapes`.
 
     Raises:
@@ -103,7 +126,7 @@ def shardings(mesh: Mesh, shapes: dict[str, tuple[int, ...]]) -> dict[str, Named
     return found
 
 
-def check_heads(mesh: Mesh, arch: Architecture) -> None:
+def check_heads(mesh: Mesh | AbstractMesh, arch: Architecture) -> None:
     """Refuses a `tensor` axis that would cut through a KV head."""
     if arch.num_key_value_heads % mesh.shape["tensor"]:
         raise InputError(
@@ -117,7 +140,7 @@ def batch_sharding(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, P(None, BATCH, None))
 
 
-def check_batch(mesh: Mesh, batch_size: int, accumulate: int) -> None:
+def check_batch(mesh: Mesh | AbstractMesh, batch_size: int, accumulate: int) -> None:
     """Refuses a batch whose micro-batches do not spread evenly over the devices."""
     shards = mesh.shape["data"] * mesh.shape["fsdp"]
     if batch_size % (accumulate * shards):

@@ -20,38 +20,20 @@ from typing import Any
 import jax
 
 from maxlite import outputs
+from maxlite.chips import of_kind
 from maxlite.console import human, say
 from maxlite.errors import InputError
 from maxlite.storage import Place
 from maxlite.training.board import Board
 from maxlite.uploads import Mirror
 
-# Dense bfloat16 FLOP/s of one device by the start of jax's device_kind, from the data sheets.
-_PEAK = {
-    "NVIDIA H100": 989e12,
-    "NVIDIA H200": 989e12,
-    "NVIDIA B200": 2250e12,
-    "NVIDIA A100": 312e12,
-    "NVIDIA L4": 121e12,
-    "TPU v4": 275e12,
-    "TPU v5 lite": 197e12,
-    "TPU v5e": 197e12,
-    "TPU v5": 459e12,  # v5p
-    "TPU v6": 918e12,
-    "TPU7x": 2307e12,
-}
-
-
 _EVERY = 60.0  # seconds between two copies of what grows, where the run is at an address
 
 
 def peak_flops() -> float:
     """Peak bfloat16 FLOP/s of all devices together; 0 where it is unknown, as on a CPU."""
-    kind = jax.devices()[0].device_kind
-    for start in sorted(_PEAK, key=len, reverse=True):
-        if kind.startswith(start):
-            return _PEAK[start] * jax.device_count()
-    return 0.0
+    chip = of_kind(jax.devices()[0].device_kind)
+    return chip.flops / chip.devices * jax.device_count() if chip else 0.0
 
 
 def memory_gib() -> float:

@@ -1,0 +1,153 @@
+"""What stages will cost, before any runs: python -m maxlite.plan --config=A[,B,...]
+
+  --config=FILE[,FILE]    config files, found as maxlite.train does; several are also summed up
+  --config.key.sub=VALUE  sets a key, in all of them
+  --topology=NAME[,NAME]  what they cost on machines that need not be here: v5e:8x8, 2*v5e:8x8 for
+                          two slices over the network, h100:8
+  --mesh=MESH[;MESH]      of these machines, instead of the config's: "fsdp=64;fsdp=32,tensor=2"
+  --markdown              writes the table of several machines or meshes as Markdown
+  --json=FILE             writes the figures: an object for one config, a list for several
+  --overwrite             replaces that file
+  --help                  this text
+
+Prints what trains and what is frozen, device memory, and the work of a token, from the shape alone:
+no weight is read and no device is used. The shape is that of `model` with `init` applied, if it is
+on this machine (a folder of which only config.json need be there, or a run), and otherwise that of
+`architecture`. `data`, `out` and a tokenizer need not be set.
+
+Memory is for all devices together, in GiB, at the peak of a step:
+  parameters   4 bytes for what trains; what is frozen in `frozen_dtype` (nf4: 0.53 a projection),
+               or if that is not set in the type it is stored in, bfloat16 where only
+               `architecture` is known
+  optimizer    8 bytes for what trains: AdamW's two moments
+  gradients    4 bytes for what trains, 8 where `accumulate` sums several
+  activations  what the backward pass needs under `remat`, of one micro-batch, in `dtype` (bfloat16
+               for auto): see maxlite/model/memory.py; an estimate, without a compiler's copies
+FLOPs of a token are 6 for a weight that trains, 4 for a frozen one that a gradient passes through,
+2 below the lowest point that needs one, and attention's: see maxlite/model/flops.py.
+
+For a TPU the very step of training is compiled by the TPU's own compiler (pip install
+'maxlite[tpu]'; minutes for a large model), which says what a chip holds and whether it fits. The
+least time of a step is from the chip's public figures: see maxlite/plan/roofline.py. For a GPU
+there is an analytical model: see maxlite/plan/analytic.py.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from maxlite import console, flags
+from maxlite.errors import InputError
+from maxlite.plan import Plan, analytic, compiled, plan, table, topology, total
+from maxlite.plan.estimate import Estimate
+from maxlite.state import mesh as mesh_lib
+from maxlite.state.run import write_json
+
+
+@dataclass
+class Wanted:
+    """What a command line says beside the configs."""
+
+    topologies: list[topology.Topology] = field(default_factory=list)
+    meshes: list[str] = field(default_factory=list)
+    markdown: bool = False
+    target: Path | None = None
+
+
+def main(argv: Sequence[str]) -> None:
+    if "--help" in argv or "-h" in argv:
+        print(__doc__)
+        return
+    configs, rest = flags.parse_several(argv)
+    wanted = _wanted(rest)
+    plans = {name: plan(config) for name, config in configs.items()}
+    _check(plans, wanted)
+    for name, one in plans.items():
+        print(f"{name}\n{one.text()}\n")
+    if len(plans) > 1:
+        print(total(list(plans.values())))
+    found: dict[str, list[Estimate]] = {}
+    for name, estimate in _estimates(plans, wanted):
+        found.setdefault(name, []).append(estimate)
+        print(f"{name} on {estimate.text()}\n", flush=True)
+    if sum(map(len, found.values())) > 1:
+        print(table.markdown(found) if wanted.markdown else table.text(found))
+    figures = [one.figures() | _of_machines(found.get(name)) for name, one in plans.items()]
+    if wanted.target:
+        write_json(wanted.target, figures if len(figures) > 1 else figures[0])
+
+
+def _estimates(plans: dict[str, Plan], wanted: Wanted) -> Iterator[tuple[str, Estimate]]:
+    for machine in wanted.topologies:
+        devices = topology.devices(machine) if machine.tpu else []
+        for name, one in plans.items():
+            for mesh in wanted.meshes or [one.config.mesh]:
+                if machine.tpu:
+                    yield name, compiled.estimate(one, machine, mesh, devices)
+                else:
+                    yield name, analytic.estimate(one, machine, mesh)
+
+
+def _of_machines(several: list[Estimate] | None) -> dict[str, Any]:
+    """For JSON: an object for one machine and mesh, a list for several."""
+    figures = [one.figures() for one in several or ()]
+    return {"topology": figures if len(figures) > 1 else figures[0]} if figures else {}
+
+
+def _check(plans: dict[str, Plan], wanted: Wanted) -> None:
+    """Refuses what cannot be, before anything is compiled."""
+    for machine in wanted.topologies:
+        topology.check(machine)
+        for one in plans.values():
+            for mesh in wanted.meshes or [one.config.mesh]:
+                compiled.check(one, mesh_lib.abstract_mesh(mesh, machine.devices))
+
+
+def _wanted(rest: Sequence[str]) -> Wanted:
+    """Reads the arguments that are not about configs."""
+    given: dict[str, str] = {}
+    arguments = iter(rest)
+    for argument in arguments:
+        key, has_value, value = argument.lstrip("-").partition("=")
+        known = (*_VALUES, "overwrite", "markdown")
+        if not argument.startswith("-") or key not in known:
+            raise InputError(f"unknown argument {argument!r}; --help lists what there is")
+        if key in _VALUES and not has_value:
+            value = next(arguments, "")
+        if key in _VALUES and not value:
+            raise InputError(f"--{key} has no value; write --{key}={_VALUES[key]}")
+        given[key] = value or "true"
+    names = [name.strip() for name in given.get("topology", "").split(",") if name.strip()]
+    meshes = [mesh.strip() for mesh in given.get("mesh", "").split(";") if mesh.strip()]
+    if meshes and not names:
+        raise InputError("--mesh is for the machines of --topology; name some, or leave it out")
+    return Wanted(
+        [topology.parse(name) for name in dict.fromkeys(names)],
+        list(dict.fromkeys(meshes)),
+        given.get("markdown") == "true",
+        _target(given.get("json", ""), given.get("overwrite") == "true"),
+    )
+
+
+_VALUES = {"json": "FILE", "topology": "v5e:8x8", "mesh": "'fsdp=64;fsdp=32,tensor=2'"}
+
+
+def _target(file: str, overwrite: bool) -> Path | None:
+    """Where --json shall write, after what can be refused about it."""
+    if not file:
+        return None
+    target = Path(file).expanduser()
+    if not target.parent.is_dir():
+        raise InputError(f"--json={file} lies in a folder that does not exist")
+    if target.exists() and not (overwrite and target.is_file()):
+        raise InputError(f"{target} exists; choose another --json, or give --overwrite")
+    return target
+
+
+if __name__ == "__main__":
+    console.run(main)
+    sys.exit()

@@ -1,0 +1,152 @@
+"""What a stage costs by its shape alone: what trains, memory over all devices, work of a token."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from maxlite import console
+from maxlite.config import Architecture, Config
+from maxlite.hf import metadata
+from maxlite.model import nf4, remat
+from maxlite.model.flops import flops_per_token
+from maxlite.model.memory import activation_bytes
+from maxlite.plan.shape import UNKNOWN, source
+from maxlite.state.claims import Claims, claim, dtypes, table
+
+GIB = 2**30
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What one stage will cost.
+
+    Attributes:
+      config: the stage.
+      where: what its shape is from, for people.
+      architecture: the shape.
+      claims: what trains.
+      dtypes: of each leaf on the devices.
+    """
+
+    config: Config
+    where: str
+    architecture: Architecture
+    claims: Claims
+    dtypes: dict[str, np.dtype]
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Parameters of each leaf; a tied table counts once."""
+        return {name: math.prod(shape) for name, shape in self.claims.shapes.items()}
+
+    @property
+    def parameters(self) -> int:
+        return sum(self.sizes.values())
+
+    @property
+    def trainable(self) -> int:
+        return sum(self.sizes[name] for name in self.claims.trained)
+
+    @property
+    def groups(self) -> list[dict[str, Any]]:
+        """What each rule claims, in their order, what is frozen last."""
+        found = []
+        for number, rule in enumerate(self.claims.order):
+            mine = [name for name, at in self.claims.rules.items() if at == number]
+            count = sum(self.sizes[name] for name in mine)
+            held = round(sum(nf4.nbytes(self.claims.shapes[n], self.dtypes[n]) for n in mine))
+            entry = {"name": rule.name, "parameters": count, "bytes": held}
+            found += [entry | {"trainable": rule.trains}] if mine else []
+        return found
+
+    @property
+    def flops_per_token(self) -> float:
+        return flops_per_token(self.architecture, self.config.seq_len, self.claims.frozen)
+
+    @property
+    def tokens(self) -> int:
+        """Of the whole stage."""
+        return self.config.steps * self.config.batch_size * self.config.seq_len
+
+    @property
+    def memory_gib(self) -> dict[str, float]:
+        """Device memory by what it is for, over all devices; see the top of this file."""
+        c = self.config
+        activations = activation_bytes(
+            self.architecture,
+            c.batch_size // c.accumulate,
+            c.seq_len,
+            self.claims.frozen,
+            remat=c.remat,
+            attention=c.attention,
+            itemsize=jnp.dtype(UNKNOWN if c.dtype == "auto" else c.dtype).itemsize,
+        )
+        sizes = {
+            "parameters": sum(group["bytes"] for group in self.groups),
+            "optimizer": 8 * self.trainable,
+            "gradients": (8 if c.accumulate > 1 else 4) * self.trainable,
+            "activations": activations,
+        }
+        return {key: value / GIB for key, value in (sizes | {"total": sum(sizes.values())}).items()}
+
+    def figures(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            "parameters": self.parameters,
+            "trainable": self.trainable,
+            "trainable_share": self.trainable / self.parameters,
+            "groups": self.groups,
+            "flops_per_token": self.flops_per_token,
+            "memory_gib": self.memory_gib,
+        }
+
+    def text(self) -> str:
+        """For people."""
+        c, memory = self.config, self.memory_gib
+        parts = ", ".join(f"{key} {memory[key]:.2f}" for key in list(memory)[:-1])
+        work = self.flops_per_token
+        lines = [
+            f"shape: {self.where}, {self.parameters:,} parameters",
+            table(self.claims, self.dtypes),
+            f"trains: {self.trainable:,} parameters, {self.trainable / self.parameters:.2%}",
+            f"memory: about {memory['total']:.2f} GiB over all devices ({parts})",
+            f"work: {console.human(work)} FLOPs a token; {c.steps} steps of {c.batch_size} x"
+            f" {c.seq_len} tokens, {console.human(self.tokens)} tokens,"
+            f" {work * self.tokens:.3g} FLOPs",
+        ]
+        return "\n".join(lines)
+
+
+def plan(config: Config) -> Plan:
+    """Plans one stage.
+
+    Args:
+      config: resolved.
+
+    Raises:
+      InputError: no shape is known, or its rules, `init` or settings do not fit it.
+    """
+    remat.policy(config.remat)
+    found = source(config)
+    inserted = metadata.inserted(found.metadata, found.where)
+    claims = claim(config.train, found.architecture, inserted)
+    kinds = dtypes(claims, found.stored_dtypes(claims.rules), config.frozen_dtype)
+    return Plan(config, found.where, found.architecture, claims, kinds)
+
+
+def total(plans: Sequence[Plan]) -> str:
+    """What several stages cost together, for people."""
+    most = max(p.memory_gib["total"] for p in plans)
+    work = sum(p.tokens * p.flops_per_token for p in plans)
+    tokens, steps = (sum(p.tokens for p in plans), sum(p.config.steps for p in plans))
+    sizes = ", ".join(f"{n:,}" for n in sorted({p.parameters for p in plans}))
+    return (
+        f"all {len(plans)} (of {sizes} parameters): {steps} steps,"
+        f" {console.human(tokens)} tokens, {work:.3g} FLOPs, about {most:.2f} GiB of memory at most"
+    )
