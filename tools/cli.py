@@ -66,9 +66,15 @@ def run(
             raise InputError(f"--json={FLAGS.json} lies in a folder that does not exist")
         if target and target.exists() and not (FLAGS.overwrite and target.is_file()):
             raise InputError(f"{target} exists; choose another --json, or give --overwrite")
-        figures = main(*given)
+        failure = None
+        try:
+            figures = main(*given)
+        except Unsuccessful as e:
+            failure, figures = e, e.figures
         if target and figures is not None:
             outputs.write_text(target, json.dumps(figures, indent=2, ensure_ascii=False) + "\n")
+        if failure:
+            raise failure
 
     with _terminable():
         console.run(guarded)
@@ -85,6 +91,14 @@ def _refuse_addresses() -> None:
             raise InputError(
                 f"--{flag.name}={flag.value} must be on this machine; copy it there or from there"
             )
+
+
+class Unsuccessful(InputError):
+    """What a tool was asked to find out is not well: its figures count, and its status is 1."""
+
+    def __init__(self, sentence: str, figures: Any):
+        super().__init__(sentence)
+        self.figures = figures
 
 
 class Terminated(BaseException):

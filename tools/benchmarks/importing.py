@@ -58,7 +58,7 @@ def measure(settings: Any) -> list[dict[str, Any]] | None:
     with tempfile.TemporaryDirectory(prefix="maxlite-benchmark-", dir=place) as scratch:
         folder = Path(scratch) / "model"
         say(f"writing {settings.size_gb:g} GB of random weights to {folder}")
-        model.write(folder, int(settings.size_gb * 10**9))
+        model.write(folder, model.architecture(int(settings.size_gb * 10**9)))
         return _rows(folder, settings.runs, peer, settings.processes)
 
 

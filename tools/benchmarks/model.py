@@ -1,4 +1,4 @@
-"""A Llama folder of random weights, as large as a benchmark needs it."""
+"""A Llama folder of random weights, as large as it is needed."""
 
 from __future__ import annotations
 
@@ -48,14 +48,13 @@ def architecture(nbytes: int) -> Architecture:
     return arch
 
 
-def write(folder: Path, nbytes: int) -> None:
+def write(folder: Path, arch: Architecture) -> None:
     """Writes a model folder in bfloat16, in shards, one tensor in memory at a time.
 
     Args:
       folder: must not exist.
-      nbytes: the least that the weights take together.
+      arch: its shape.
     """
-    arch = architecture(nbytes)
     rng = np.random.default_rng(0)
     pool = (rng.standard_normal(_POOL, np.float32) * 0.02).astype(ml_dtypes.bfloat16)
     shapes = names.expected(arch)
@@ -73,10 +72,14 @@ def write(folder: Path, nbytes: int) -> None:
     )
 
 
-def write_tokenizers(folder: Path, extended: Path) -> None:
+def write_tokenizers(folder: Path, extended: Path | None = None) -> None:
     """Writes a SentencePiece tokenizer into a model folder, and one that extends it by 28 %.
 
     Its pieces are the bytes and made-up words; a new piece is two old ones together.
+
+    Args:
+      folder: a model folder.
+      extended: the folder of the extended one, which must not exist; None leaves that out.
     """
     from sentencepiece import sentencepiece_model_pb2 as pb2
 
@@ -94,6 +97,8 @@ def write_tokenizers(folder: Path, extended: Path) -> None:
     for text, kind in [*special, *((word, kinds.NORMAL) for word in old)]:
         proto.pieces.add(piece=text, score=-float(len(proto.pieces)), type=kind)
     (folder / "tokenizer.model").write_bytes(proto.SerializeToString())
+    if extended is None:
+        return
     for i in range(rows * 28 // 100):
         text = old[-1 - i] + old[i % len(_LETTERS)]
         proto.pieces.add(piece=text, score=-float(len(proto.pieces)), type=kinds.NORMAL)

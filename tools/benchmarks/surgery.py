@@ -59,7 +59,7 @@ def measure(settings: Any) -> list[dict[str, Any]] | None:
         folder = given.path if given else scratch / "model"
         if not given:
             say(f"writing {size / 1e9:g} GB of random weights to {folder}")
-            model.write(folder, int(size))
+            model.write(folder, model.architecture(int(size)))
             model.write_tokenizers(folder, scratch / "tokenizer")
         rows = _rows(folder, scratch, settings.runs, extend=not given)
     print(f"{'':<34}{'ours s':>8}{'cp s':>8}{'ratio':>8}{'cp+sync s':>11}{'peak MiB':>10}")

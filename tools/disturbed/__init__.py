@@ -1,0 +1,1 @@
+"""Runs of the training program that are hit on purpose, and what they must end in."""
