@@ -23,14 +23,7 @@ trap 'say "demo.sh: stopped by the error above; start again to go on, or remove 
 
 step() { printf '\n== %s\n' "$*" >&2; }
 shown() { # prints the command as one would type it, then runs it
-  local word line="\$ python"
-  for word in "$@"; do
-    case "$word" in
-      *[!A-Za-z0-9_./=,:+-]*) line+=" '$word'" ;;
-      *) line+=" $word" ;;
-    esac
-  done
-  say "$line"
+  say "\$ $(typed python "$@")"
   "$python" "$@"
 }
 stories() { # LANGUAGE COUNT SKIP FILE

@@ -1,4 +1,5 @@
-# Sourced by the scripts that make their own Python environment: tests/run.sh, launch/demo.sh, .ci/run.
+# Sourced by scripts, above all those that make their own Python environment: tests/run.sh,
+# launch/demo.sh, .ci/run.
 # shellcheck shell=bash
 
 say() { printf '%s\n' "$*" >&2; }
@@ -6,6 +7,17 @@ say() { printf '%s\n' "$*" >&2; }
 fail() {
   printf '%s: %s\n' "$(basename "$0")" "$*" >&2
   exit 1
+}
+
+typed() { # prints a command as one would type it
+  local word line=""
+  for word in "$@"; do
+    case "$word" in
+      "" | *[!A-Za-z0-9_./=,:@%+-]*) word="'${word//\'/\'\\\'\'}'" ;;
+    esac
+    line+="$word "
+  done
+  printf '%s\n' "${line% }"
 }
 
 # find_python [MINOR]: prints a Python that starts, is 3.11 or later (3.MINOR if given) and can make

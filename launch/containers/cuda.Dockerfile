@@ -1,0 +1,10 @@
+# Built in the root of the repository: docker build -f launch/containers/cuda.Dockerfile -t maxlite:cuda .
+# CUDA comes from PyPI with jax: the host needs NVIDIA's driver and its container toolkit.
+FROM python:3.11-slim
+WORKDIR /maxlite
+# What is locked first: it is built again only when the lock file changes.
+COPY requirements/py311.txt requirements/
+RUN pip install --no-cache-dir -r requirements/py311.txt "jax[cuda13]"
+COPY . .
+RUN pip install --no-cache-dir --no-deps -e .
+ENTRYPOINT ["launch/local.sh"]

@@ -1,0 +1,10 @@
+# Built in the root of the repository: docker build -f launch/containers/tpu.Dockerfile -t maxlite:tpu .
+# Run it on a TPU VM with --privileged --net=host, or on a TPU node pool of GKE.
+FROM python:3.11-slim
+WORKDIR /maxlite
+# What is locked first: it is built again only when the lock file changes.
+COPY requirements/py311.txt requirements/
+RUN pip install --no-cache-dir -r requirements/py311.txt "jax[tpu]" gcsfs
+COPY . .
+RUN pip install --no-cache-dir --no-deps -e .
+ENTRYPOINT ["launch/local.sh"]
