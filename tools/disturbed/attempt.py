@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
@@ -122,27 +121,32 @@ class Attempt:
 
     def phase(self) -> str:
         """What it is doing, one of `PHASES`; "ending" after the last of them."""
-        said, checkpoints = self.said(), self.run / "checkpoints"
+        said = self.said()
         if "finished at step" in said or "exported to" in said:
             return "ending"
         if "steps: " not in said:
             return "loading"
         if any(self.export.parent.glob(f"{self.export.name}.tmp-*")):
             return "export"
-        with contextlib.suppress(FileNotFoundError):  # folders come and go
-            if any(checkpoints.glob("*.orbax-checkpoint-tmp*")):
-                return "save"
-            newest = manifest.steps_in(checkpoints)[:1]
-            for step in newest:
-                written = len([*(checkpoints / str(step)).glob("manifest-*.json")])
-                if written < len(self.processes):
-                    return "save"
         if "compiled in" not in said:
-            return "compile"
-        done = metrics(self.run)
+            return "save" if self._saving() else "compile"
         step = self.step()
-        scored = any(entry["step"] == step and "loss" not in entry for entry in done)
-        return "step" if step % EVALUATED or scored else "evaluation"
+        scored = any(e["step"] == step and "loss" not in e for e in metrics(self.run))
+        if step % EVALUATED == 0 and not scored:
+            return "evaluation"
+        return "save" if self._saving() else "step"
+
+    def _saving(self) -> bool:
+        """Whether a checkpoint is not yet whole, or not yet in its manifests."""
+        checkpoints = self.run / "checkpoints"
+        try:
+            if any(checkpoints.glob("*.orbax-checkpoint-tmp*")):
+                return True
+            newest = manifest.steps_in(checkpoints)[:1]
+            written = [len([*(checkpoints / str(n)).glob("manifest-*.json")]) for n in newest]
+        except FileNotFoundError:  # it was renamed in between
+            return True
+        return any(count < len(self.processes) for count in written)
 
     def step(self) -> int:
         """The last step in the metrics, 0 before the first."""

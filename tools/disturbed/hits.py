@@ -134,8 +134,6 @@ def draw(seed: int, number: int, kind: str) -> Hit:
         step = STEPS
     elif phase == "save":
         step = min(step, STEPS - 1)
-    elif phase == "evaluation":
-        step = min(step, STEPS - SAVED)
     longest = {"loading": 3.0, "compile": 5.0}.get(phase, 0.02)
     delay = rng.random() * longest
     return Hit(
