@@ -23,7 +23,7 @@ interrupt() {
 collect() { # waits for all children; returns the status of the first that failed
   local pid status first=0 deadline="" left
   while [ "${#children[@]}" -gt 0 ]; do
-    sleep 0.3 # a trap is served between two of these
+    { sleep 0.3; } 2>/dev/null # a trap is served between two; bash tells on stderr who was killed
     left=()
     for pid in "${children[@]}"; do
       if kill -0 "$pid" 2>/dev/null; then
@@ -31,7 +31,7 @@ collect() { # waits for all children; returns the status of the first that faile
         continue
       fi
       status=0
-      wait "$pid" || status=$?
+      { wait "$pid" || status=$?; } 2>/dev/null
       [ "$first" -ne 0 ] || first="$status"
     done
     children=(${left[@]+"${left[@]}"})

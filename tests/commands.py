@@ -1,9 +1,7 @@
 """Runs the programs as a user does: as processes of their own, or (faster) inside this one."""
 
 import contextlib
-import hashlib
 import io
-import json
 import os
 import runpy
 import signal
@@ -18,8 +16,10 @@ from unittest import mock
 
 from absl import flags
 
+from tools.disturbed.attempt import metrics, snapshot
+from tools.disturbed.attempt import status as status  # for tests, as the others are
+
 ROOT = Path(__file__).resolve().parent.parent
-TIMINGS = {"tokens_per_second", "memory_gib", "mfu"}
 
 
 @dataclass
@@ -143,24 +143,6 @@ def strike(
     return finish(process, *others, seconds=seconds)
 
 
-def status(run_folder: Path) -> dict[str, Any]:
-    """status.json of a run; empty while there is none."""
-    try:
-        return json.loads((run_folder / "status.json").read_text())
-    except FileNotFoundError:
-        return {}
-
-
-def metrics(run_folder: Path) -> list[dict[str, Any]]:
-    """Whole lines of metrics.jsonl, without timings."""
-    path = run_folder / "metrics.jsonl"
-    if not path.is_file():
-        return []
-    lines = path.read_text(encoding="utf-8").split("\n")[:-1]
-    entries = [json.loads(line) for line in lines]
-    return [{k: v for k, v in entry.items() if k not in TIMINGS} for entry in entries]
-
-
 def losses(run_folder: Path) -> dict[int, float]:
     """The training loss of each logged step."""
     return {entry["step"]: entry["loss"] for entry in metrics(run_folder) if "loss" in entry}
@@ -169,16 +151,6 @@ def losses(run_folder: Path) -> dict[int, float]:
 def step_reached(run_folder: Path) -> int:
     """The newest step in the metrics, -1 before the first line."""
     return max((entry["step"] for entry in metrics(run_folder)), default=-1)
-
-
-def snapshot(folder: Path) -> dict[str, str]:
-    """Everything under a folder: relative path to content hash ("folder" for folders)."""
-    return {
-        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
-        if path.is_file()
-        else "folder"
-        for path in sorted(folder.rglob("*"))
-    }
 
 
 def done(outcome: Outcome) -> Outcome:

@@ -59,7 +59,12 @@ def main() -> dict[str, Any] | None:
             pass
     here = Path(FLAGS.out or tempfile.mkdtemp(prefix="faults-")).expanduser().resolve()
     began = time.monotonic()
-    verdicts = _verdicts(here, hits)
+    try:
+        verdicts = _verdicts(here, hits)
+    except BaseException:
+        if not FLAGS.out:
+            shutil.rmtree(here, ignore_errors=True)
+        raise
     figures = _figures(hits, verdicts, time.monotonic() - began)
     print(_table(hits, verdicts))
     failed = {n: verdict for n, verdict in verdicts.items() if verdict.outcome == FAILED}
@@ -91,9 +96,13 @@ def _verdicts(here: Path, hits: dict[int, Hit]) -> dict[int, Verdict]:
                 pool.submit(disturb, desk, number, hit, references[hit.processes]): number
                 for number, hit in hits.items()
             }
-            for done in as_completed(waiting):
-                found[waiting[done]] = done.result()
-                bar.update()
+            try:
+                for done in as_completed(waiting):
+                    found[waiting[done]] = done.result()
+                    bar.update()
+            except BaseException:  # a signal waits for those at work, and begins no others
+                pool.shutdown(cancel_futures=True)
+                raise
     return dict(sorted(found.items()))
 
 
