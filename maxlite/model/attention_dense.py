@@ -1,15 +1,20 @@
 """The reference attention: plain products and a softmax, on any device.
 
 Queries are taken in blocks, each against no more keys than it can see, which halves the work of a
-causal row.
+causal row. Where a row lies on several devices, queries stay where they are: a block is an equal
+part of every device's own, against all keys, which alone are gathered.
 
 Shapes as in `attention`, and G = H / K queries that share a key-value head.
 """
 
 from __future__ import annotations
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
+
+from maxlite.model.layout import constrain, shards
 
 BLOCK = 128  # queries at a time, the fastest of 64 to 512 on a CPU
 MOST_BLOCKS = 8  # in longer rows the blocks grow, or compiling takes ever longer
@@ -28,6 +33,9 @@ def attention(
     S, T = q_BSHE.shape[1], k_BTKE.shape[1]
     if S != T:  # a cache: where the queries are is known only at run time
         return _block(q_BSHE, k_BTKE, v_BTKE, segments, offset, window)
+    devices = shards("sequence")
+    if devices > 1 and S % devices == 0:
+        return _spread(q_BSHE, k_BTKE, v_BTKE, segments, window, devices)
     size = max(BLOCK, -(-S // MOST_BLOCKS))
     blocks = []
     for start in range(0, S, size):
@@ -38,6 +46,36 @@ def attention(
         k, v = k_BTKE[:, seen], v_BTKE[:, seen]
         blocks.append(_block(q_BSHE[:, ours], k, v, of_block, start - first, window))
     return jnp.concatenate(blocks, axis=1)
+
+
+def _spread(
+    q_BSHE: jax.Array,
+    k_BTKE: jax.Array,
+    v_BTKE: jax.Array,
+    segments: tuple[jax.Array, jax.Array] | None,
+    window: int,
+    devices: int,
+) -> jax.Array:
+    """The same where each of several devices has N tokens of a row, one after the other."""
+    N = q_BSHE.shape[1] // devices
+
+    def own(x: jax.Array) -> jax.Array:
+        return x.reshape(x.shape[0], devices, N, *x.shape[2:])
+
+    q_BdNHE = own(q_BSHE)
+    k_BTKE, v_BTKE = (constrain(x, "batch", None, "heads", None) for x in (k_BTKE, v_BTKE))
+    if segments is not None:
+        segments = own(segments[0]), constrain(segments[1], "batch", None)
+    along = None if segments is None else (1, None)
+    block = jax.vmap(partial(_block, window=window), (1, None, None, along, 0), out_axes=1)
+    first_d = N * jnp.arange(devices)
+    size = max(BLOCK, -(-N // MOST_BLOCKS))
+    blocks = []
+    for start in range(0, N, size):
+        ours = slice(start, start + size)
+        of_block = None if segments is None else (segments[0][:, :, ours], segments[1])
+        blocks.append(block(q_BdNHE[:, :, ours], k_BTKE, v_BTKE, of_block, start + first_d))
+    return jnp.concatenate(blocks, axis=2).reshape(q_BSHE.shape)
 
 
 def _block(

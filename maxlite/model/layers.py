@@ -22,7 +22,7 @@ from flax import nnx
 from maxlite.config import Architecture
 from maxlite.model.attention import attention
 from maxlite.model.cache import Cache
-from maxlite.model.layout import constrain
+from maxlite.model.layout import constrain, shards
 from maxlite.model.remat import keep_attention
 from maxlite.model.rope import rotate
 from maxlite.model.variables import value
@@ -130,6 +130,10 @@ class Table(nnx.Module):
     def rows(self, tokens_BS: jax.Array, dtype: Any) -> jax.Array:
         """The rows of token ids, [B, S, D] in `dtype`; an id that is none gives NaN."""
         x_BSD = jnp.take(value(self.weight[0]), tokens_BS, axis=0).astype(dtype)
+        if shards("vocab") > 1:
+            # The partitioner does not find this way by itself and would gather what all devices
+            # have looked up.
+            x_BSD = constrain(x_BSD, "replicas", "sequence", "width")
         for part, start in zip(self.weight[1:], self.starts[1:], strict=True):
             here_BS = tokens_BS >= start
             local_BS = jnp.where(here_BS, tokens_BS - start, 0)
@@ -143,23 +147,27 @@ class Table(nnx.Module):
 
     def scores(self, hidden_BSD: jax.Array, key: jax.Array | None = None) -> list[jax.Array]:
         """The products of hidden states with every row, float32 [B, S, Vi] for each part."""
+        tables = [
+            constrain(value(part).astype(hidden_BSD.dtype), "vocab", "width")
+            for part in self.weight
+        ]
         if not self.adapter:
-            return [self._scores(value(part), hidden_BSD) for part in self.weight]
+            return [self._scores(table_VD, hidden_BSD) for table_VD in tables]
         a_RD, b_VR = (value(part).astype(hidden_BSD.dtype) for part in self.adapter)
         z_BSR = self.scale * jnp.einsum("bsd,rd->bsr", self.dropout(hidden_BSD, key), a_RD)
         found = []
-        for part, start in zip(self.weight, self.starts, strict=True):
-            own_VR = b_VR[start : start + part.shape[0]]
-            found.append(self._scores(value(part), hidden_BSD) + self._scores(own_VR, z_BSR))
+        for table_VD, start in zip(tables, self.starts, strict=True):
+            own_VR = b_VR[start : start + table_VD.shape[0]]
+            found.append(self._scores(table_VD, hidden_BSD) + self._scores(own_VR, z_BSR))
         return found
 
     def _scores(self, rows_VD: jax.Array, hidden_BSD: jax.Array) -> jax.Array:
         # Rows are spread like the logits, or the backward pass would gather those.
-        table_VD = constrain(rows_VD.astype(hidden_BSD.dtype), "vocab", None)
+        table_VD = constrain(rows_VD, "vocab", None)
         logits_BSV = jnp.einsum(
             "bsd,vd->bsv", hidden_BSD, table_VD, preferred_element_type=jnp.float32
         )
-        return constrain(logits_BSV, "batch", None, "vocab")
+        return constrain(logits_BSV, "batch", "sequence", "vocab")
 
 
 class RMSNorm(nnx.Module):
@@ -189,7 +197,7 @@ class SelfAttention(nnx.Module):
 
     def _heads(self, x_BSO: jax.Array) -> jax.Array:
         x_BSHE = x_BSO.reshape(*x_BSO.shape[:2], -1, self.head_dim)
-        return constrain(x_BSHE, "batch", None, "heads", None)
+        return constrain(x_BSHE, "batch", "sequence", "heads", None)
 
     def __call__(
         self, x_BSD: jax.Array, context: Context, cache: Cache | None, layer: jax.Array
@@ -208,9 +216,9 @@ class SelfAttention(nnx.Module):
             segments=context.segments,
             offset=context.offset,
             window=self.window,
-            backend=self.backend,
+            backend="dense" if cache else self.backend,
         )
-        o_BSHE = keep_attention(constrain(o_BSHE, "batch", None, "heads", None))
+        o_BSHE = keep_attention(constrain(o_BSHE, "batch", "sequence", "heads", None))
         return self.o_proj(o_BSHE.reshape(*x_BSD.shape[:2], -1), key), cache
 
 
@@ -224,7 +232,7 @@ class MLP(nnx.Module):
 
     def __call__(self, x_BSD: jax.Array, key: jax.Array | None = None) -> jax.Array:
         h_BSF = jax.nn.silu(self.gate_proj(x_BSD, key)) * self.up_proj(x_BSD, key)
-        return self.down_proj(constrain(h_BSF, "batch", None, "ffn"), key)
+        return self.down_proj(constrain(h_BSF, "batch", "sequence", "ffn"), key)
 
 
 class DecoderLayer(nnx.Module):
@@ -243,4 +251,4 @@ class DecoderLayer(nnx.Module):
         o_BSD, cache = self.self_attn(self.input_layernorm(x_BSD), context, cache, layer)
         x_BSD = x_BSD + o_BSD
         x_BSD = x_BSD + self.mlp(self.post_attention_layernorm(x_BSD), context.key)
-        return constrain(x_BSD, "batch", None, None), cache
+        return constrain(x_BSD, "batch", "sequence", None), cache

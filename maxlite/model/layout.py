@@ -11,10 +11,22 @@ from jax.sharding import PartitionSpec
 # evenly, is held whole.
 RULES: dict[str, tuple[str, ...]] = {
     "batch": ("data", "fsdp"),
+    "replicas": ("data",),
+    "sequence": ("sequence",),
     "heads": ("tensor",),
     "ffn": ("tensor",),
     "vocab": ("tensor",),
+    "width": ("fsdp",),
 }
+# Spread even so: vocabularies have any number of rows, and a head that every device computes whole
+# costs more than the last device's short share. The partitioner pads it, inside the program alone.
+UNEVEN = ("vocab",)
+
+
+def shards(axis: str) -> int:
+    """Over how many devices of the mesh in force a logical axis is spread."""
+    shape = jax.sharding.get_abstract_mesh().shape
+    return math.prod(shape.get(name, 1) for name in RULES[axis])
 
 
 def constrain(x: jax.Array, *axes: str | None) -> jax.Array:
@@ -30,5 +42,6 @@ def constrain(x: jax.Array, *axes: str | None) -> jax.Array:
     spec = []
     for axis, size in zip(axes, x.shape, strict=True):
         over = tuple(name for name in RULES[axis] if name in mesh.shape) if axis else ()
-        spec.append(over if over and size % math.prod(mesh.shape[a] for a in over) == 0 else None)
+        fits = axis is not None and (axis in UNEVEN or size % shards(axis) == 0)
+        spec.append(over if over and fits else None)
     return jax.lax.with_sharding_constraint(x, PartitionSpec(*spec))

@@ -122,7 +122,7 @@ class Llama(nnx.Module):
         rotation = rope.angles(np.array(self.frequencies, np.float32), positions_BS)
 
         x_BSD = self.model.embed_tokens.rows(tokens_BS, self.dtype)
-        x_BSD = constrain(x_BSD, "batch", None, None)
+        x_BSD = constrain(x_BSD, "batch", "sequence", None)
         x_BSD, cache = self._layers(x_BSD, Context(rotation, segments, start, key), cache)
         hidden_BSD = self.model.norm(x_BSD)
         return hidden_BSD if cache is None else (hidden_BSD, cache._replace(length=start + length))

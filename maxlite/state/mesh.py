@@ -1,9 +1,9 @@
 """The device mesh and where every array lives on it.
 
-Axes: `data` (replicas), `fsdp` (batch, and the width of every weight), `tensor` (heads and FFN
-channels). Dimension letters as in the model: L layers, V vocabulary rows, D width, O heads x
-head size (or K kv heads x head size), F FFN channels, R an adapter's rank, B batch rows, S
-sequence.
+Axes: `data` (replicas), `fsdp` (batch, and the width of every weight), `sequence` (the tokens of a
+row), `tensor` (heads, FFN channels, and within a step the rows of the vocabulary). Dimension
+letters as in the model: L layers, V vocabulary rows, D width, O heads x head size (or K kv heads x
+head size), F FFN channels, R an adapter's rank, B batch rows, S sequence.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from maxlite.config import Architecture
 from maxlite.errors import InputError
 from maxlite.model.leaves import leaf
 
-AXES = ("data", "fsdp", "tensor")
+AXES = ("data", "fsdp", "sequence", "tensor")  # the more they say to each other, the later
 BATCH = ("data", "fsdp")  # the axes that batch rows are spread over
 
 # First match wins; a parameter that no rule names is an error.
 RULES: tuple[tuple[str, P], ...] = (
-    (r"model\.embed_tokens\.weight|lm_head\.weight", P(None, "fsdp")),  # VD
+    (r"model\.embed_tokens\.weight|lm_head\.weight", P(None, ("fsdp", "tensor"))),  # VD
     (r".*\.(q|k|v)_proj\.weight", P(None, "tensor", "fsdp")),  # LOD
     (r".*\.(gate|up)_proj\.weight", P(None, "tensor", "fsdp")),  # LFD
     (r".*\.o_proj\.weight", P(None, "fsdp", "tensor")),  # LDO
@@ -115,14 +115,17 @@ def shardings(
     """
     found = {}
     for name, shape in shapes.items():
-        partition = spec(name)
-        for dim, axis in zip(shape, partition, strict=False):
-            if axis and dim % mesh.shape[axis]:
+        partition = []
+        for dim, axis in zip(shape, spec(name), strict=False):
+            if isinstance(axis, tuple) and dim % math.prod(mesh.shape[a] for a in axis):
+                axis = axis[0]  # the others are a gain where they can be had
+            if isinstance(axis, str) and dim % mesh.shape[axis]:
                 raise InputError(
                     f"'{name}' has a dimension of {dim}, which does not divide over the mesh axis "
                     f"{axis}={mesh.shape[axis]}; choose another mesh"
                 )
-        found[name] = NamedSharding(mesh, partition)
+            partition.append(axis)
+        found[name] = NamedSharding(mesh, P(*partition))
     return found
 
 
@@ -137,16 +140,23 @@ def check_heads(mesh: Mesh | AbstractMesh, arch: Architecture) -> None:
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:
     """For batches [A, B, S]: accumulation steps, rows of a micro-batch, tokens."""
-    return NamedSharding(mesh, P(None, BATCH, None))
+    return NamedSharding(mesh, P(None, BATCH, "sequence"))
 
 
-def check_batch(mesh: Mesh | AbstractMesh, batch_size: int, accumulate: int) -> None:
+def check_batch(
+    mesh: Mesh | AbstractMesh, batch_size: int, accumulate: int, seq_len: int
+) -> None:
     """Refuses a batch whose micro-batches do not spread evenly over the devices."""
     shards = mesh.shape["data"] * mesh.shape["fsdp"]
     if batch_size % (accumulate * shards):
         raise InputError(
             f"batch_size {batch_size} does not divide into accumulate={accumulate} micro-batches "
             f"over data*fsdp={shards} devices; make it a multiple of {accumulate * shards}"
+        )
+    if seq_len % mesh.shape["sequence"]:
+        raise InputError(
+            f"seq_len {seq_len} does not divide over the mesh axis sequence="
+            f"{mesh.shape['sequence']}; make it a multiple of {mesh.shape['sequence']}"
         )
 
 

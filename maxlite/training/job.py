@@ -99,7 +99,7 @@ def prepare(config: Config) -> Job:
         check_free(out)
     resumed, problems = _resumable(run, config) if run else (-1, {})
     mesh = mesh_lib.make_mesh(config.mesh)
-    mesh_lib.check_batch(mesh, config.batch_size, config.accumulate)
+    mesh_lib.check_batch(mesh, config.batch_size, config.accumulate, config.seq_len)
 
     if run and (resumed >= 0 or run.base):  # with a base it begins again from what it rests on
         source = run_files(run)

@@ -15,6 +15,8 @@ from maxlite.model.layout import constrain
 from maxlite.model.llama import bind, init_cache, initialize, shapes
 from maxlite.model.loss import summed_loss
 
+AXES = ("data", "fsdp", "sequence", "tensor")
+
 
 def pinned(mesh, shape, *axes):
     """The partition that `constrain` asks for, or None."""
@@ -27,13 +29,15 @@ def pinned(mesh, shape, *axes):
 
 
 def test_axes_go_where_the_table_says():
-    mesh = AbstractMesh((1, 4, 2), ("data", "fsdp", "tensor"), axis_types=(AxisType.Auto,) * 3)
+    mesh = AbstractMesh((1, 4, 2, 2), AXES, axis_types=(AxisType.Auto,) * 4)
     both = ("data", "fsdp")
     assert pinned(mesh, (8, 5, 6), "batch", None, None) == (both, None, None)
     assert pinned(mesh, (8, 5, 6, 3), "batch", None, "heads", None) == (both, None, "tensor", None)
     assert pinned(mesh, (8, 5, 6), "batch", None, "ffn") == (both, None, "tensor")
-    # what does not divide is held whole
-    assert pinned(mesh, (3, 5, 7), "batch", None, "vocab") == (None, None, None)
+    assert pinned(mesh, (8, 6, 6), "batch", "sequence", None) == (both, "sequence", None)
+    # what does not divide is held whole, but for the vocabulary
+    assert pinned(mesh, (3, 5, 7), "batch", "sequence", "ffn") == (None, None, None)
+    assert pinned(mesh, (8, 5, 7), "batch", None, "vocab") == (both, None, "tensor")
 
 
 def test_nothing_happens_without_a_mesh():
@@ -56,7 +60,7 @@ def test_a_model_with_a_cache_traces_under_a_mesh(tiny, tokens):
         hidden, cache = bind(arch, params, {})(tokens(arch, 8, 9), cache=cache)
         return bind(arch, params, {}).logits(hidden), cache
 
-    mesh = AbstractMesh((2, 2, 2), ("data", "fsdp", "tensor"), axis_types=(AxisType.Auto,) * 3)
+    mesh = AbstractMesh((2, 2, 1, 2), AXES, axis_types=(AxisType.Auto,) * 4)
     with jax.sharding.use_abstract_mesh(mesh):
         logits, cache = jax.eval_shape(decode, params)
     assert logits.shape == (8, 9, arch.vocab_size) and cache.keys.shape == (3, 8, 12, 2, 8)

@@ -6,20 +6,23 @@ import pytest
 from maxlite.state import batch as batch_lib
 from maxlite.state import mesh as mesh_lib
 
-SHAPE = (2, 8, 3)  # [A, B, S]
+SHAPE = (2, 8, 4)  # [A, B, S]
 
 
 @pytest.mark.parametrize(
     "text",
-    ["fsdp=8", "data=8", "data=2,fsdp=4", "fsdp=4,tensor=2", "data=2,fsdp=2,tensor=2", "tensor=8"],
+    [
+        *("fsdp=8", "data=8", "data=2,fsdp=4", "fsdp=4,tensor=2", "data=2,fsdp=2,tensor=2"),
+        *("tensor=8", "tensor=2,sequence=4", "fsdp=4,sequence=2"),
+    ],
 )
 def test_a_batch_arrives_whole(text):
     sharding = mesh_lib.batch_sharding(mesh_lib.make_mesh(text))
     rows = batch_lib.rows_needed(sharding, SHAPE)
     np.testing.assert_array_equal(rows, np.arange(16))  # one process holds every device
     whole = {
-        "tokens": np.arange(48, dtype=np.int32).reshape(16, 3),
-        "weights": np.linspace(0, 1, 48, dtype=np.float32).reshape(16, 3),
+        "tokens": np.arange(64, dtype=np.int32).reshape(16, 4),
+        "weights": np.linspace(0, 1, 64, dtype=np.float32).reshape(16, 4),
     }
     on_devices = batch_lib.to_devices(whole, rows, sharding, SHAPE)
     assert on_devices.keys() == whole.keys()
@@ -52,7 +55,8 @@ def test_two_processes_share_the_rows(text):
     np.testing.assert_array_equal(second, [4, 5, 6, 7, 12, 13, 14, 15])
 
 
-def test_rows_that_are_not_cut_are_needed_by_both():
-    mesh = mesh_lib.make_mesh("tensor=8")
+@pytest.mark.parametrize("text", ["tensor=8", "sequence=4,tensor=2"])
+def test_rows_that_are_not_cut_are_needed_by_both(text):
+    mesh = mesh_lib.make_mesh(text)
     half = Half(mesh_lib.batch_sharding(mesh), list(mesh.devices.flat)[:4])
     np.testing.assert_array_equal(batch_lib.rows_needed(half, SHAPE), np.arange(16))

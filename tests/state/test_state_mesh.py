@@ -17,20 +17,21 @@ from maxlite.transforms import Lora
 
 
 @pytest.mark.parametrize(
-    ("text", "data", "fsdp", "tensor"),
+    ("text", "sizes"),
     [
-        ("fsdp=-1", 1, 8, 1),
-        ("fsdp=-1,tensor=2", 1, 4, 2),
-        (" tensor = 2 , data=2, fsdp=-1", 2, 2, 2),
-        ("fsdp=8,tensor=-1", 1, 8, 1),
-        ("data=8", 8, 1, 1),
-        ("data=2,fsdp=4,", 2, 4, 1),
+        ("fsdp=-1", (1, 8, 1, 1)),
+        ("fsdp=-1,tensor=2", (1, 4, 1, 2)),
+        (" tensor = 2 , data=2, fsdp=-1", (2, 2, 1, 2)),
+        ("fsdp=8,tensor=-1", (1, 8, 1, 1)),
+        ("data=8", (8, 1, 1, 1)),
+        ("data=2,fsdp=4,", (2, 4, 1, 1)),
+        ("sequence=-1,tensor=2", (1, 1, 4, 2)),
     ],
 )
-def test_a_mesh_from_its_string(text, data, fsdp, tensor):
+def test_a_mesh_from_its_string(text, sizes):
     mesh = mesh_lib.make_mesh(text)
-    assert dict(mesh.shape) == {"data": data, "fsdp": fsdp, "tensor": tensor}
-    assert mesh.axis_names == ("data", "fsdp", "tensor")
+    assert mesh.axis_names == ("data", "fsdp", "sequence", "tensor")
+    assert tuple(mesh.shape.values()) == sizes
     assert set(mesh.devices.flat) == set(jax.devices())
     assert set(mesh.axis_types) == {jax.sharding.AxisType.Auto}
 
@@ -113,8 +114,8 @@ def test_matrices_are_cut_on_both_axes_and_norms_on_none():
     assert mesh_lib.spec("model.layers.self_attn.q_proj.weight") == P(None, "tensor", "fsdp")
     assert mesh_lib.spec("model.layers.mlp.down_proj.weight") == P(None, "fsdp", "tensor")
     assert mesh_lib.spec("model.layers.self_attn.k_proj.bias") == P(None, "tensor")
-    assert mesh_lib.spec("model.embed_tokens.weight") == P(None, "fsdp")
-    assert mesh_lib.spec("lm_head.weight") == P(None, "fsdp")
+    assert mesh_lib.spec("model.embed_tokens.weight") == P(None, ("fsdp", "tensor"))
+    assert mesh_lib.spec("lm_head.weight") == P(None, ("fsdp", "tensor"))
     assert mesh_lib.spec("model.norm.weight") == P()
 
 
@@ -144,10 +145,14 @@ def test_shardings_of_a_model():
 
 def test_a_dimension_that_does_not_divide_is_refused():
     mesh = mesh_lib.make_mesh("fsdp=4,tensor=2")
-    mesh_lib.shardings(mesh, {"model.embed_tokens.weight": (7, 12)})  # rows are never cut
+    name = "model.embed_tokens.weight"
+    found = mesh_lib.shardings(mesh, {name: (7, 24)})[name]  # rows are never cut
+    assert found.shard_shape((7, 24)) == (7, 3)
+    found = mesh_lib.shardings(mesh, {name: (7, 12)})[name]  # 12 does not divide over both
+    assert found.shard_shape((7, 12)) == (7, 3)
     with pytest.raises(InputError, match="fsdp=4") as caught:
-        mesh_lib.shardings(mesh, {"model.embed_tokens.weight": (8, 10)})
-    assert "'model.embed_tokens.weight'" in str(caught.value) and "10" in str(caught.value)
+        mesh_lib.shardings(mesh, {name: (8, 10)})
+    assert f"'{name}'" in str(caught.value) and "10" in str(caught.value)
     with pytest.raises(InputError, match="tensor=2"):
         mesh_lib.shardings(mesh, {"model.layers.mlp.up_proj.weight": (2, 15, 12)})
 
@@ -161,11 +166,19 @@ def test_heads_are_not_cut():
 
 def test_micro_batches_spread_evenly():
     mesh = mesh_lib.make_mesh("data=2,fsdp=2,tensor=2")
-    mesh_lib.check_batch(mesh, 8, 2)
-    mesh_lib.check_batch(mesh, 4, 1)
+    mesh_lib.check_batch(mesh, 8, 2, 33)
+    mesh_lib.check_batch(mesh, 4, 1, 33)
     for batch_size, accumulate in ((6, 1), (4, 2), (8, 4), (2, 1)):
         with pytest.raises(InputError, match=f"multiple of {accumulate * 4}$"):
-            mesh_lib.check_batch(mesh, batch_size, accumulate)
+            mesh_lib.check_batch(mesh, batch_size, accumulate, 32)
+
+
+def test_the_tokens_of_a_row_spread_evenly():
+    mesh = mesh_lib.make_mesh("fsdp=2,sequence=4")
+    mesh_lib.check_batch(mesh, 2, 1, 32)
+    assert mesh_lib.batch_sharding(mesh).shard_shape((3, 2, 32)) == (3, 1, 8)
+    with pytest.raises(InputError, match=r"seq_len 30 .* sequence=4; make it a multiple of 4$"):
+        mesh_lib.check_batch(mesh, 2, 1, 30)
 
 
 def test_flags_are_one_number_a_device():
