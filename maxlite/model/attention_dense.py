@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from maxlite.model.layout import constrain, shards
+from maxlite.model.remat import kept
 
 BLOCK = 128  # queries at a time, the fastest of 64 to 512 on a CPU
 MOST_BLOCKS = 8  # in longer rows the blocks grow, or compiling takes ever longer
@@ -32,10 +33,10 @@ def attention(
     """See `maxlite.model.attention.attention`. Scores and softmax are float32."""
     S, T = q_BSHE.shape[1], k_BTKE.shape[1]
     if S != T:  # a cache: where the queries are is known only at run time
-        return _block(q_BSHE, k_BTKE, v_BTKE, segments, offset, window)
+        return kept(_block(q_BSHE, k_BTKE, v_BTKE, segments, offset, window))
     devices = shards("sequence")
     if devices > 1 and S % devices == 0:
-        return _spread(q_BSHE, k_BTKE, v_BTKE, segments, window, devices)
+        return kept(_spread(q_BSHE, k_BTKE, v_BTKE, segments, window, devices))
     size = max(BLOCK, -(-S // MOST_BLOCKS))
     blocks = []
     for start in range(0, S, size):
@@ -45,7 +46,7 @@ def attention(
         of_block = None if segments is None else (segments[0][:, ours], segments[1][:, seen])
         k, v = k_BTKE[:, seen], v_BTKE[:, seen]
         blocks.append(_block(q_BSHE[:, ours], k, v, of_block, start - first, window))
-    return jnp.concatenate(blocks, axis=1)
+    return kept(jnp.concatenate(blocks, axis=1))
 
 
 def _spread(

@@ -23,7 +23,6 @@ from maxlite.config import Architecture
 from maxlite.model.attention import attention
 from maxlite.model.cache import Cache
 from maxlite.model.layout import constrain, shards
-from maxlite.model.remat import keep_attention
 from maxlite.model.rope import rotate
 from maxlite.model.variables import value
 from maxlite.transforms import Lora
@@ -218,7 +217,7 @@ class SelfAttention(nnx.Module):
             window=self.window,
             backend="dense" if cache else self.backend,
         )
-        o_BSHE = keep_attention(constrain(o_BSHE, "batch", "sequence", "heads", None))
+        o_BSHE = constrain(o_BSHE, "batch", "sequence", "heads", None)
         return self.o_proj(o_BSHE.reshape(*x_BSD.shape[:2], -1), key), cache
 
 

@@ -29,6 +29,28 @@ def shards(axis: str) -> int:
     return math.prod(shape.get(name, 1) for name in RULES[axis])
 
 
+def platform() -> str:
+    """What the mesh in force is made of; without one, this machine's default."""
+    device = jax.sharding.get_abstract_mesh().abstract_device
+    return device.platform if device else jax.default_backend()
+
+
+def partition(shape: tuple[int, ...], *axes: str | None) -> PartitionSpec:
+    """Where an activation lies on the mesh in force.
+
+    Args:
+      shape: its.
+      axes: a logical axis, or None, for each dimension.
+    """
+    mesh = jax.sharding.get_abstract_mesh()
+    spec = []
+    for axis, size in zip(axes, shape, strict=True):
+        over = tuple(name for name in RULES[axis] if name in mesh.shape) if axis else ()
+        fits = axis is not None and (axis in UNEVEN or size % shards(axis) == 0)
+        spec.append(over if over and fits else None)
+    return PartitionSpec(*spec)
+
+
 def constrain(x: jax.Array, *axes: str | None) -> jax.Array:
     """Pins an activation to its place on the mesh in force; nothing without `jax.set_mesh`.
 
@@ -36,12 +58,6 @@ def constrain(x: jax.Array, *axes: str | None) -> jax.Array:
       x: any activation.
       axes: a logical axis, or None, for each dimension.
     """
-    mesh = jax.sharding.get_abstract_mesh()
-    if mesh.empty:
+    if jax.sharding.get_abstract_mesh().empty:
         return x
-    spec = []
-    for axis, size in zip(axes, x.shape, strict=True):
-        over = tuple(name for name in RULES[axis] if name in mesh.shape) if axis else ()
-        fits = axis is not None and (axis in UNEVEN or size % shards(axis) == 0)
-        spec.append(over if over and fits else None)
-    return jax.lax.with_sharding_constraint(x, PartitionSpec(*spec))
+    return jax.lax.with_sharding_constraint(x, partition(x.shape, *axes))

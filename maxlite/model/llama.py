@@ -16,7 +16,7 @@ from flax import nnx
 from maxlite.config import Architecture
 from maxlite.errors import InputError
 from maxlite.model import rope
-from maxlite.model.attention import choose
+from maxlite.model.attention import check
 from maxlite.model.cache import Cache, init_cache
 from maxlite.model.initial import initialize
 from maxlite.model.layers import Context, DecoderLayer, RMSNorm, Table, Variables
@@ -54,7 +54,7 @@ class Llama(nnx.Module):
       variables: names of leaves (see `maxlite.model.leaves`) to `nnx.Param` or `Frozen`; None
         leaves shapes without values. Any float dtype: a weight is cast where it is used.
       dtype: of the computation. Norms, softmax, rotations and logits are float32 whatever it is.
-      attention: a backend, see `maxlite.model.attention`.
+      attention: a backend, see `maxlite.model.attention`; with a cache it is always dense.
       remat: "none" keeps for the backward pass what is dear to compute again, "full" only the
         inputs of layers; see `maxlite.model.remat`.
       scan_unroll: layers per turn of the loop over layers; more compile longer and may run faster.
@@ -79,7 +79,7 @@ class Llama(nnx.Module):
                 name: nnx.Param(jax.ShapeDtypeStruct(shape, jnp.float32))
                 for name, shape in shapes(arch).items()
             }
-        self.arch, self.backend = arch, choose(attention)
+        self.arch, self.backend = arch, check(attention)
         self.plan = layout(tuple(variables), tuple(shapes(arch).items()))
         self.model = Decoder(variables, arch, self.plan)
         tied = arch.tie_word_embeddings

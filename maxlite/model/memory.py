@@ -52,7 +52,7 @@ def activation_bytes(
     kept = layers * (D + (inside if remat == "none" else 0))
     at_work = 2 * (D + inside + F) if layers else 0
     scores = 0
-    if layers and choose(attention) == "dense":
+    if layers and choose(attention, seq_len) == "dense":
         scores = 4 * arch.num_attention_heads * rows * seq_len**2
     return tokens * itemsize * (kept + at_work) + scores + 2 * 4 * tokens * arch.vocab_size
 

@@ -14,13 +14,14 @@ from jax.ad_checkpoint import checkpoint_name
 
 from maxlite.errors import InputError
 
+ATTENTION = "attention"  # attention's result, which each backend marks itself
 _keep = jax.checkpoint_policies
 
 # "none" keeps every product with a weight, and attention's result: what is repeated is cheap.
 # Scores, which grow with the square of the sequence, are repeated too.
 POLICIES: dict[str, Callable[..., Any]] = {
     "none": _keep.save_from_both_policies(
-        _keep.dots_with_no_batch_dims_saveable, _keep.save_only_these_names("attention")
+        _keep.dots_with_no_batch_dims_saveable, _keep.save_only_these_names(ATTENTION)
     ),
     "full": _keep.nothing_saveable,
 }
@@ -37,6 +38,6 @@ def policy(name: str) -> Callable[..., Any]:
     return POLICIES[name]
 
 
-def keep_attention(o_BSHE: jax.Array) -> jax.Array:
+def kept(o_BSHE: jax.Array) -> jax.Array:
     """Marks attention's result for the policies above."""
-    return checkpoint_name(o_BSHE, "attention")
+    return checkpoint_name(o_BSHE, ATTENTION)

@@ -49,7 +49,8 @@ def lowered(plan: Plan, mesh: Mesh) -> jax.stages.Lowered:
 
 def check(plan: Plan, mesh: Mesh | AbstractMesh) -> dict[str, NamedSharding]:
     """The shardings of a stage's leaves; refuses a mesh that it cannot run on."""
-    mesh_lib.check_batch(mesh, plan.config.batch_size, plan.config.accumulate)
+    c = plan.config
+    mesh_lib.check_batch(mesh, c.batch_size, c.accumulate, c.seq_len)
     mesh_lib.check_heads(mesh, plan.architecture)
     return mesh_lib.shardings(mesh, plan.claims.shapes)
 

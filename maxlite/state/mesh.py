@@ -8,12 +8,14 @@ head size), F FFN channels, R an adapter's rank, B batch rows, S sequence.
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 from collections.abc import Sequence
 
 import jax
 import numpy as np
+from jax.experimental import mesh_utils
 from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -48,12 +50,15 @@ RULES: tuple[tuple[str, P], ...] = (
 def make_mesh(text: str, over: Sequence[jax.Device] | None = None) -> Mesh:
     """The mesh that a string such as "fsdp=-1,tensor=2" describes, over all devices or the given.
 
+    The later an axis comes in `AXES`, the nearer to each other are the devices along it. Slices
+    without a fast network between them are replicas: they lie along `data`, outermost.
+
     Raises:
-      InputError: as `axis_sizes`.
+      InputError: as `axis_sizes`, or a `data` axis that is no multiple of the slices.
     """
-    sizes = axis_sizes(text, len(over) if over else jax.device_count())
-    types = (AxisType.Auto,) * len(AXES)
-    return jax.make_mesh(tuple(sizes.values()), AXES, axis_types=types, devices=over)
+    given = list(over or jax.devices())
+    sizes = axis_sizes(text, len(given))
+    return Mesh(_arranged(sizes, given), AXES, axis_types=(AxisType.Auto,) * len(AXES))
 
 
 def abstract_mesh(text: str, devices: int) -> AbstractMesh:
@@ -90,11 +95,47 @@ def axis_sizes(text: str, devices: int) -> dict[str, int]:
     if len(free) == 1 and known > 0 and devices % known == 0:
         sizes[free[0]] = devices // known
     if len(free) > 1 or min(sizes.values()) < 1 or math.prod(sizes.values()) != devices:
-        raise InputError(
-            f"mesh '{text}' does not fit {devices} devices: its axes must multiply to {devices}, "
-            "and at most one may be -1"
-        )
+        several = ", and one axis at most may be -1" if len(free) > 1 else ""
+        nearest = _nearest(sizes, seen, devices)
+        raise InputError(f"mesh '{text}' does not fit {devices} devices{several}; '{nearest}' does")
     return sizes
+
+
+def _nearest(sizes: dict[str, int], named: set[str], devices: int) -> str:
+    """The mesh over so many devices that differs least from one that does not fit.
+
+    Of the axes that are named, or of `fsdp`; each factor by which a size differs counts the same.
+    """
+    axes = [axis for axis in AXES if axis in named] or ["fsdp"]
+    divisors = [size for size in range(devices, 0, -1) if devices % size == 0]
+    fitting = [c for c in itertools.product(divisors, repeat=len(axes)) if math.prod(c) == devices]
+
+    def distance(found: tuple[int, ...]) -> float:
+        pairs = zip(found, axes, strict=True)
+        factors = (abs(math.log(a / sizes[axis])) for a, axis in pairs if sizes[axis] > 0)
+        return round(sum(factors), 6)  # of equals, the first
+
+    best = min(fitting, key=distance)
+    return ",".join(f"{axis}={size}" for axis, size in zip(axes, best, strict=True))
+
+
+def _arranged(sizes: dict[str, int], devices: list[jax.Device]) -> np.ndarray:
+    """The devices in the shape of the mesh, near each other where much is said."""
+    shape = tuple(sizes.values())
+    # A GPU's slice is its host, and sharding goes over hosts; they are in order all the same.
+    slices = len({device.slice_index for device in devices if device.platform == "tpu"})
+    if slices < 2:
+        return mesh_utils.create_device_mesh(shape, devices, allow_split_physical_axes=True)
+    if sizes["data"] % slices:
+        raise InputError(
+            f"mesh axis data={sizes['data']} is no multiple of the {slices} slices that the "
+            f"{len(devices)} devices lie in; only data goes over the network between slices"
+        )
+    inner = (shape[0] // slices, *shape[1:])
+    outer = (slices, *[1] * len(inner[1:]))
+    return mesh_utils.create_hybrid_device_mesh(
+        inner, outer, devices, allow_split_physical_axes=True
+    )
 
 
 def spec(name: str) -> P:
@@ -131,10 +172,11 @@ def shardings(
 
 def check_heads(mesh: Mesh | AbstractMesh, arch: Architecture) -> None:
     """Refuses a `tensor` axis that would cut through a KV head."""
-    if arch.num_key_value_heads % mesh.shape["tensor"]:
+    heads, tensor = arch.num_key_value_heads, mesh.shape["tensor"]
+    if heads % tensor:
         raise InputError(
-            f"mesh axis tensor={mesh.shape['tensor']} does not divide the model's "
-            f"{arch.num_key_value_heads} key-value heads; choose another mesh"
+            f"mesh axis tensor={tensor} does not divide the model's {heads} key-value heads; "
+            f"at most tensor={math.gcd(heads, mesh.size)} works on {mesh.size} devices"
         )
 
 
@@ -143,9 +185,7 @@ def batch_sharding(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, P(None, BATCH, "sequence"))
 
 
-def check_batch(
-    mesh: Mesh | AbstractMesh, batch_size: int, accumulate: int, seq_len: int
-) -> None:
+def check_batch(mesh: Mesh | AbstractMesh, batch_size: int, accumulate: int, seq_len: int) -> None:
     """Refuses a batch whose micro-batches do not spread evenly over the devices."""
     shards = mesh.shape["data"] * mesh.shape["fsdp"]
     if batch_size % (accumulate * shards):

@@ -9,7 +9,7 @@ import pytest
 
 from maxlite.errors import InputError
 from maxlite.model import attention_dense
-from maxlite.model.attention import BACKENDS, attention, choose
+from maxlite.model.attention import BACKENDS, attention, check, choose
 
 B, H, K, E = 2, 4, 2, 6
 
@@ -93,6 +93,7 @@ def test_softmax_is_float32_and_the_result_the_values_dtype():
 
 
 def test_backends_by_name():
-    assert choose("auto") in BACKENDS and choose("dense") == "dense"
+    assert check("auto") == "auto" and check("dense") == choose("dense", 9) == "dense"
+    assert choose("auto", 9) in BACKENDS
     with pytest.raises(InputError, match=r"attention 'Dense' does not exist.*auto, dense"):
         attention(*arrays(2, 2), backend="Dense")

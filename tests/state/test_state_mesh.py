@@ -2,6 +2,7 @@
 
 import itertools
 import re
+from dataclasses import dataclass
 
 import jax
 import numpy as np
@@ -51,9 +52,63 @@ def test_a_mesh_from_its_string(text, sizes):
     ],
 )
 def test_sizes_that_do_not_fit_the_devices(text):
-    with pytest.raises(InputError, match="8 devices") as caught:
+    with pytest.raises(InputError, match="does not fit 8 devices") as caught:
         mesh_lib.make_mesh(text)
     assert f"'{text}'" in str(caught.value)
+    (fits,) = re.findall(r"; '(.*)' does$", str(caught.value))
+    assert mesh_lib.make_mesh(fits).size == 8
+
+
+@pytest.mark.parametrize(
+    ("text", "nearest"),
+    [
+        ("fsdp=3,tensor=2", "fsdp=4,tensor=2"),
+        ("tensor=4,fsdp=3", "fsdp=2,tensor=4"),
+        ("data=3,fsdp=3", "data=4,fsdp=2"),
+        ("fsdp=-1,tensor=3", "fsdp=2,tensor=4"),
+        ("fsdp=-1,tensor=-1", "fsdp=8,tensor=1"),
+        ("sequence=16", "sequence=8"),
+        ("", "fsdp=8"),
+    ],
+)
+def test_the_nearest_mesh_is_named(text, nearest):
+    with pytest.raises(InputError, match=f"; '{nearest}' does$"):
+        mesh_lib.make_mesh(text)
+
+
+@dataclass(frozen=True)
+class Chip:
+    """A device as a TPU pod's topology tells of it."""
+
+    id: int
+    slice_index: int
+    coords: tuple[int, int, int]
+    core_on_chip: int = 0
+    process_index: int = 0
+    device_kind: str = "TPU v4"
+    platform: str = "tpu"
+
+
+def pod(slices):
+    """Slices of 2 x 4 chips, in an order that mixes them."""
+    places = [(x, y, 0) for y in range(4) for x in range(2)]
+    chips = [Chip(8 * s + i, s, at) for s in range(slices) for i, at in enumerate(places)]
+    return chips[::2] + chips[1::2]
+
+
+def test_replicas_lie_in_slices_and_tensor_on_neighbours():
+    sizes = {"data": 4, "fsdp": 2, "sequence": 1, "tensor": 2}
+    found = mesh_lib._arranged(sizes, pod(2))
+    assert found.shape == (4, 2, 1, 2) and len(set(found.flat)) == 16
+    for half, number in ((found[:2], 0), (found[2:], 1)):
+        assert {chip.slice_index for chip in half.flat} == {number}
+    for one, other in found.reshape(-1, 2):
+        assert sum(abs(a - b) for a, b in zip(one.coords, other.coords, strict=True)) == 1
+
+
+def test_slices_that_data_does_not_go_over():
+    with pytest.raises(InputError, match=r"data=2 is no multiple of the 3 slices .* 24 devices"):
+        mesh_lib._arranged({"data": 2, "fsdp": 12, "sequence": 1, "tensor": 1}, pod(3))
 
 
 @pytest.mark.parametrize(
@@ -160,7 +215,7 @@ def test_a_dimension_that_does_not_divide_is_refused():
 def test_heads_are_not_cut():
     arch = next(architectures())
     mesh_lib.check_heads(mesh_lib.make_mesh("fsdp=4,tensor=2"), arch)
-    with pytest.raises(InputError, match=r"tensor=4 .* 2 key-value heads"):
+    with pytest.raises(InputError, match=r"tensor=4 .* 2 key-value heads; at most tensor=2 works"):
         mesh_lib.check_heads(mesh_lib.make_mesh("fsdp=2,tensor=4"), arch)
 
 
