@@ -66,8 +66,8 @@ def stage(desk: Path, name: str, **settings) -> list[str]:
     return [f"--config={desk}/stage.py", f"--config.out={desk}/{name}", *keys]
 
 
-def start_two(desk: Path, name: str, **settings) -> list:
-    """Two processes of four devices each, which find each other through the environment."""
+def start_two(desk: Path, name: str, devices: int = 4, **settings) -> list:
+    """Two processes of so many devices each, which find each other through the environment."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{probe.getsockname()[1]}"
@@ -75,7 +75,7 @@ def start_two(desk: Path, name: str, **settings) -> list:
         start(
             "maxlite.train",
             *stage(desk, name, **settings),
-            devices=4,
+            devices=devices,
             JAX_COORDINATOR_ADDRESS=address,
             JAX_NUM_PROCESSES=2,
             JAX_PROCESS_ID=index,
@@ -89,8 +89,8 @@ def silent(outcome: Outcome) -> bool:
     return not outcome.err and not re.search(r"step \d|loss|model:|maxlite", outcome.out)
 
 
-def run_two(desk: Path, name: str, **settings) -> None:
-    first, second = finish(*start_two(desk, name, **settings))
+def run_two(desk: Path, name: str, devices: int = 4, **settings) -> None:
+    first, second = finish(*start_two(desk, name, devices, **settings))
     assert (first.status, second.status) == (0, 0), first.err + second.err
     assert f"step {STEPS}/{STEPS}" in first.err
     assert silent(second)
@@ -120,7 +120,7 @@ def assert_close(run_folder: Path, one: Path) -> None:
     assert read_order(run_folder).fingerprint == read_order(one).fingerprint
 
 
-@pytest.mark.parametrize("mesh", ["fsdp=4,tensor=2", "data=2,fsdp=4"])
+@pytest.mark.parametrize("mesh", ["fsdp=4,tensor=2", "data=2,fsdp=4", "fsdp=2,tensor=2,sequence=2"])
 def test_eight_devices_learn_what_one_learns(desk, one, mesh):
     outcome = call("maxlite.train", *stage(desk, mesh, mesh=mesh))
     assert outcome.status == 0, outcome.err
@@ -129,6 +129,18 @@ def test_eight_devices_learn_what_one_learns(desk, one, mesh):
 
 def test_two_processes_learn_what_one_learns(desk, one, two_processes):
     assert_close(two_processes, one)
+
+
+@pytest.mark.parametrize("mesh", ["fsdp=2", "sequence=2"])
+def test_two_processes_of_a_device_are_one_of_two_to_the_bit(desk, mesh):
+    run_two(desk, f"apart-{mesh}", devices=1, mesh=mesh)
+    outcome = run("maxlite.train", *stage(desk, f"together-{mesh}", mesh=mesh), devices=2)
+    assert outcome.status == 0, outcome.err
+    apart, together = (desk / f"{name}-{mesh}" for name in ("apart", "together"))
+    assert metrics(apart) == metrics(together)
+    ours, theirs = (open_lazy(str(run_folder)).tensors for run_folder in (apart, together))
+    for name, tensor in theirs.items():
+        assert ours[name].read().tobytes() == tensor.read().tobytes()
 
 
 def halfway(run_folder: Path, name: str) -> None:

@@ -100,7 +100,7 @@ def scorer():
     def get(mesh="fsdp=8", rows=8, stride=0):
         key = mesh, rows, stride
         if key not in made:
-            devices = jax.devices() if mesh == "fsdp=8" else jax.devices()[:1]
+            devices = jax.devices()[:1] if mesh == "fsdp=1" else jax.devices()
             made[key] = Scorer(BIND, mesh_lib.make_mesh(mesh, devices), rows, WINDOW, stride)
         return made[key]
 
@@ -144,9 +144,10 @@ def test_packed_documents_do_not_see_each_other(scorer, view, expected, params):
 
 def test_neither_rows_nor_mesh_matter(scorer, view, params):
     one = scorer("fsdp=1", 3)(params, {}, view())
-    other = scorer()(params, {}, view())
-    assert one.nll == pytest.approx(other.nll, rel=1e-6)
-    assert one.scored == other.scored
+    for mesh in ("fsdp=8", "data=2,fsdp=2,sequence=2"):
+        other = scorer(mesh)(params, {}, view())
+        assert one.nll == pytest.approx(other.nll, rel=1e-6)
+        assert one.scored == other.scored
 
 
 def test_a_limit_takes_documents_from_everywhere(scorer, view, expected, texts, params):

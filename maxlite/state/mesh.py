@@ -129,7 +129,7 @@ def _arranged(sizes: dict[str, int], devices: list[jax.Device]) -> np.ndarray:
     if sizes["data"] % slices:
         raise InputError(
             f"mesh axis data={sizes['data']} is no multiple of the {slices} slices that the "
-            f"{len(devices)} devices lie in; only data goes over the network between slices"
+            f"{len(devices)} devices lie in; make it one, as in 'data={slices},fsdp=-1'"
         )
     inner = (shape[0] // slices, *shape[1:])
     outer = (slices, *[1] * len(inner[1:]))
