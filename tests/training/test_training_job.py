@@ -65,7 +65,12 @@ def test_a_job_is_what_the_config_says(stage, tmp_path, capsys):
     assert set(job.corpus.evals) == {"en"}
     assert "10 of the model's 410 vocabulary rows" in capsys.readouterr().err
     said = job_lib.summary(job)
-    for part in ("everything: trains", "fsdp=4, tensor=2", "steps: 4 of 16 x 32 tokens", "en"):
+    for part in (
+        "everything: trains",
+        "fsdp=4, sequence=1, tensor=2",
+        "steps: 4 of 16 x 32 tokens",
+        "en",
+    ):
         assert part in said
     assert sorted(os.listdir(tmp_path)) == ["model"]  # nothing has been written
 
