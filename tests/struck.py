@@ -52,9 +52,9 @@ def strike(phase: str, count: str, what: str) -> None:
 def write_down(path: str) -> None:
     """Patches what brings a step's batch to the devices; evaluations must be off."""
     from maxlite.state import batch
-    from maxlite.training import loop
+    from maxlite.training import trainer
 
-    batches, to_devices, steps = loop.batches, batch.to_devices, []
+    batches, to_devices, steps = trainer.batches, batch.to_devices, []
 
     def watched(corpus: Any, start: int, *others: Any) -> Any:
         steps.append(start)
@@ -73,7 +73,7 @@ def write_down(path: str) -> None:
                 file.write(json.dumps({"step": steps[0], "rows": numbers, "tokens": ids}) + "\n")
         return found
 
-    loop.batches, batch.to_devices = watched, placed
+    trainer.batches, batch.to_devices = watched, placed
 
 
 def main(argv: list[str]) -> None:

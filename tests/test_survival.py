@@ -135,5 +135,5 @@ def test_checkpoints_by_the_clock(desk, processes):
         outcomes = both(desk, name, **settings)
     assert {outcome.status for outcome in outcomes} == {0}, outcomes[0].err
     saved = {int(path.name) for path in (desk / name / "checkpoints").iterdir()}
-    # The figures of a step say so, and are read a step later.
-    assert saved == set(range(2, STEPS + 1))
+    # The figures of a step say so, and are read a step later, when that one is saved.
+    assert saved == set(range(2, STEPS + 1, 2))

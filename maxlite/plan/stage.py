@@ -13,7 +13,7 @@ import numpy as np
 from maxlite import console
 from maxlite.config import Architecture, Config
 from maxlite.hf import metadata
-from maxlite.model import nf4, remat
+from maxlite.model import attention, nf4, remat
 from maxlite.model.flops import flops_per_token
 from maxlite.model.memory import activation_bytes
 from maxlite.plan.shape import UNKNOWN, source
@@ -133,6 +133,8 @@ def plan(config: Config) -> Plan:
       InputError: no shape is known, or its rules, `init` or settings do not fit it.
     """
     remat.policy(config.remat)
+    if config.attention not in attention.BACKENDS:  # one that is there may not be on this machine
+        attention.check(config.attention)
     found = source(config)
     inserted = metadata.inserted(found.metadata, found.where)
     claims = claim(config.train, found.architecture, inserted)

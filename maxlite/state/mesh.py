@@ -123,7 +123,8 @@ def _arranged(sizes: dict[str, int], devices: list[jax.Device]) -> np.ndarray:
     """The devices in the shape of the mesh, near each other where much is said."""
     shape = tuple(sizes.values())
     # A GPU's slice is its host, and sharding goes over hosts; they are in order all the same.
-    slices = len({device.slice_index for device in devices if device.platform == "tpu"})
+    chips = (device for device in devices if device.platform == "tpu")
+    slices = len({getattr(chip, "slice_index", 0) for chip in chips})  # of one, not all say so
     if slices < 2:
         return mesh_utils.create_device_mesh(shape, devices, allow_split_physical_axes=True)
     if sizes["data"] % slices:

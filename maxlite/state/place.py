@@ -37,7 +37,8 @@ def _shard(
         if own.rows is not None:
             source = source.rows(own.rows[0], own.rows[-1] + 1)
         first = index[0].indices(shape[0])[0]
-        for start, stop in row_blocks(size):  # what is computed is there twice until it is copied
+        # What is computed is computed in whole rows, and is there twice until it is copied.
+        for start, stop in row_blocks((size[0], *shape[1:])):
             rows = slice(first + start, first + stop)
             buffer[start:stop] = source.read((rows, *index[1:]))
         return buffer

@@ -131,8 +131,9 @@ def test_the_model_is_about_what_a_compiler_says(train, remat, mesh):
     took = sum(memory.values()) - memory["program"]
     ratio = model.peak_gib * GIB / took
     assert 0.8 < ratio < 2, ratio
-    held = model.memory["parameters"] + model.memory["optimizer"]
-    assert held == pytest.approx(memory["arguments"], rel=0.05)
+    batch = 20 * one.config.batch_size * one.config.seq_len / (8 if mesh == "fsdp=8" else 4)
+    held = model.memory["parameters"] + model.memory["optimizer"] + batch
+    assert held == pytest.approx(memory["arguments"], rel=0.01)
     did = program.work(hlo.parse(step.as_text()), 8)
     assert not did.unknown
     # Dense attention computes whole blocks, of which a causal query sees a part.

@@ -216,8 +216,7 @@ def test_each_device_reads_its_share_of_what_is_rebuilt(mesh, folder, new):
     place(watched, source.shapes, shardings, source.stored_dtypes(), "here")
     for name, x in watched.items():
         size = int(np.prod(x.shape))
-        cut = mesh.shape["fsdp"] if "norm" not in name else 1
-        cut *= mesh.shape["tensor"] if "layers" in name and "norm" not in name else 1
+        cut = mesh.shape["fsdp"] * mesh.shape["tensor"] if "norm" not in name else 1
         assert set(x.log) == {size // cut} and sum(x.log) == size, name
 
 
@@ -241,7 +240,7 @@ def test_a_large_table_is_computed_a_block_at_a_time(grid):
     rows = np.asarray(placed[TABLE][:, 5])
     assert not rows[:1000].any()
     np.testing.assert_array_equal(rows[1000:], np.arange(shape[0] - 1000) % 256)
-    assert max(stop - start for start, stop in asked) <= lazy.BLOCK // 4 // 16
+    assert max(stop - start for start, stop in asked) <= lazy.BLOCK // 4 // 64
 
 
 # --- a run ---------------------------------------------------------------------------------------

@@ -179,6 +179,7 @@ def test_what_may_differ_is_what_the_contract_says():
     assert {k for k in known if k.startswith(MAY_DIFFER)} == {
         *(k for k in known if k.split(".")[0] in ("checkpoint", "eval", "log")),
         *("export", "export_card", "export_dtype", "mesh", "attention", "remat", "accumulate"),
+        "stuck_minutes",
     }
 
 
