@@ -94,8 +94,7 @@ def devices(topology: Topology) -> list[jax.Device]:
       InputError: libtpu is not there, or does not know the shape.
     """
     check(topology)
-    for key, value in _NOWHERE.items():
-        os.environ.setdefault(key, value)
+    os.environ.update(_NOWHERE)  # over what jax has guessed when it was imported
     jax.config.update("jax_platforms", "cpu")
     settings: dict[str, object] = {}
     if topology.slices > 1:
