@@ -73,7 +73,7 @@ class RunFolder:
     """An existing run folder."""
 
     def __init__(self, path: Place):
-        _check_store(path)
+        check_store(path)
         if not is_run(path):
             raise InputError(f"{path} is not a run folder: it has no run.json")
         self.path = path
@@ -217,7 +217,7 @@ def essence(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def check_free(path: Place) -> None:
     """Refuses a place that cannot hold a run, or has something other than an empty folder."""
-    _check_store(path)
+    check_store(path)
     if isinstance(path, Url):
         path.check_bucket()
         if uploads.taken(path):
@@ -226,7 +226,8 @@ def check_free(path: Place) -> None:
         raise InputError(f"{path} exists and is not a run of maxlite; choose another out")
 
 
-def _check_store(path: Place) -> None:
+def check_store(path: Place) -> None:
+    """Refuses an address at which a run cannot be, whether something is there or not."""
     if isinstance(path, Url) and not path.address.startswith("gs://"):
         raise InputError(
             f"{path}: a run is a folder on a disk or at gs://, where alone checkpoints can be"

@@ -25,7 +25,7 @@ from maxlite.state import mesh as mesh_lib
 from maxlite.state.claims import Claims, claim, dtypes, table
 from maxlite.state.moments import Moments, moments
 from maxlite.state.ready import default_dtype
-from maxlite.state.run import RunFolder, check_free, check_same, is_run
+from maxlite.state.run import RunFolder, check_free, check_same, check_store, is_run
 from maxlite.state.source import ModelSource, open_model, random_model, run_files
 from maxlite.storage import Place
 from maxlite.tokenizer import Tokenizer, check_rows, load_tokenizer
@@ -94,6 +94,7 @@ def prepare(config: Config) -> Job:
     if config.dtype == "auto":
         config.dtype = default_dtype()
     out = storage.place(config.out)
+    check_store(out)
     run = RunFolder(out) if is_run(out) else None
     if run is None:
         check_free(out)
