@@ -35,7 +35,7 @@ def desk(tmp_path, make_folder, tiny_text, monkeypatch) -> Path:
         ("--config.attention=flash9", ["attention", "flash9"]),
         ("--config.remat=some", ["remat", "some"]),
         ("--config.steps", ["--config.steps=VALUE"]),
-        ("--confg.steps=5", ["--confg.steps=5"]),
+        ("--confg.steps=5", ["--confg.steps"]),
         ("--dryrun", ["--dryrun"]),
     ],
 )

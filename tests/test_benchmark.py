@@ -85,7 +85,7 @@ def test_random_weights_are_as_large_as_asked_and_deleted(tmp_path, monkeypatch,
     seconds = {"ours": iter([5.0, 5.0, 1.0, 1.0, 2.0, 2.0]), "transformers": iter([4.0, 8.0, 4.0])}
     peaks = iter(range(9))
 
-    def loaded(what, folder, variables):
+    def loaded(what, folder, variables, processes=1):
         assert sum(tensor.nbytes for tensor in open_folder(folder).tensors.values()) >= 10**7
         rest = ("devices", "excess_mib", "device_mib", "largest_mib", "mapped_seconds")
         return {"seconds": next(seconds[what]), "peak_mib": next(peaks)} | dict.fromkeys(rest, 1)
@@ -93,7 +93,13 @@ def test_random_weights_are_as_large_as_asked_and_deleted(tmp_path, monkeypatch,
     monkeypatch.setattr(importing, "_run", loaded)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: name)
     settings = SimpleNamespace(
-        model="", size_gb=0.01, dir=str(tmp_path), runs=3, against="transformers", dry_run=False
+        model="",
+        size_gb=0.01,
+        dir=str(tmp_path),
+        runs=3,
+        against="transformers",
+        processes=1,
+        dry_run=False,
     )
     one, eight = importing.measure(settings)
     assert (one["ours"], one["peer"], one["ratio"], one["runs"]) == (2.0, 4.0, 0.5, 3)

@@ -211,7 +211,7 @@ def resolve(path_or_id: str | Place, revision: str = "") -> Place:
     if isinstance(path, Url) or path.exists():
         if revision:
             raise InputError(
-                f"revision {revision!r} is of a model on the hub, but {path} is a folder:"
+                f"revision {revision!r} is of a model on the hub, but {path} is a folder here:"
                 " leave it out, or name the model otherwise"
             )
         return path
