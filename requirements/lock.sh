@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # Makes the lock files anew: the exact versions that pip puts into clean environments today.
-#   requirements/lock.sh      py311.txt, test-py311.txt, py312.txt and test-py312.txt
+#   requirements/lock.sh      py311.txt, test-py311.txt, py312.txt, test-py312.txt and tpu.txt
 # Test locks add to the runtime's. The one for 3.12 leaves out the peers that are compared with
-# (torch, peft, mergekit); tests that need them are skipped there, and say so.
+# (torch, peft, mergekit); tests that need them are skipped there, and say so. tpu.txt is the compiler
+# that .ci/run puts beside the test environment.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source launch/environment.sh
@@ -30,6 +31,10 @@ for minor in 11 12; do
     "$inside" -m pip install -qq -c "$work/py3$minor.txt" hypothesis pytest ruff mypy
   fi
   freeze "$inside" >"$work/test-py3$minor.txt"
+  if [ "$minor" = 11 ]; then
+    "$inside" -m pip install -qq -c "$work/py3$minor.txt" -e '.[tpu]'
+    freeze "$inside" | grep '^libtpu==' >"$work/tpu.txt"
+  fi
 done
 for lock in "$work"/*.txt; do
   { echo "# Made by requirements/lock.sh; do not edit."; cat "$lock"; } >"requirements/$(basename "$lock")"
