@@ -3,6 +3,7 @@
 The processes of this file are real.
 """
 
+import contextlib
 import os
 import shutil
 from pathlib import Path
@@ -32,6 +33,13 @@ def get_config():
         eval=Eval(every=0),
     )
 """
+
+
+@pytest.fixture(autouse=True)
+def place():
+    """Goes back to where it was: the stage's file goes to the folder that it is in."""
+    with contextlib.chdir("."):
+        yield
 
 
 @pytest.fixture(scope="module")

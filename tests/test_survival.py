@@ -104,7 +104,8 @@ def test_the_other_ends_when_one_is_killed_and_the_run_can_go_on(desk, undisturb
 def test_one_that_hangs_ends_and_says_where(desk, undisturbed):
     settings = {"stuck_minutes": 0.1, "eval__every": 0}
     first, second = both(desk, "stuck", "step,4,hang", **settings)
-    assert second.status == 1 and first.status == 1
+    # When one ends by its own watchdog, jax may abort the other, which has told by then.
+    assert {first.status, second.status} <= {1, -signal.SIGABRT}
     assert "nothing has moved for 0.1 minutes" in second.err
     for stacks in (second.err, (desk / "stuck" / "stuck-1.txt").read_text()):
         assert "struck.py" in stacks and "most recent call first" in stacks

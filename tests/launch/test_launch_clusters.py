@@ -133,11 +133,13 @@ def test_a_config_is_checked_before_anything_starts(script, play):
 
 
 def test_shellcheck_finds_nothing():
-    if not shutil.which("shellcheck"):
+    beside = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    shellcheck = shutil.which("shellcheck", path=beside)
+    if not shellcheck:
         pytest.skip("shellcheck is not installed")
     scripts = [*LAUNCH.glob("*.sh"), *LAUNCH.glob("*.sbatch"), *LAUNCH.glob("*/*.sh")]
     done = subprocess.run(
-        ["shellcheck", "-x", *map(str, scripts)], cwd=ROOT, capture_output=True, text=True
+        [shellcheck, "-x", *map(str, scripts)], cwd=ROOT, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stdout
 
