@@ -23,7 +23,7 @@ from maxlite.recipe.steps import TRAIN, Step
 from maxlite.state.run import RunFolder, essence, is_run
 from maxlite.storage import is_url
 
-DONE, TODO, BEGUN, LOST, CHANGED, STALE = (
+DONE, AHEAD, BEGUN, LOST, CHANGED, STALE = (
     "done",
     "to do",
     "begun",
@@ -118,7 +118,7 @@ class State:
     def _stand(self, step: Step, sources: dict[str, str], read: Sequence[str]) -> Stand:
         record = self.records.get(step.name)
         if not record:
-            return Stand(step, TODO)
+            return Stand(step, AHEAD)
         difference = _difference(step, record["settings"])
         if difference:
             return Stand(step, CHANGED, difference)
