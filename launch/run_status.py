@@ -7,9 +7,7 @@ folder. What starts a run again and again asks this in between.
 import json
 from collections.abc import Sequence
 
-from etils import epath
-
-from maxlite import console, flags
+from maxlite import console, flags, storage
 from maxlite.errors import InputError
 
 
@@ -17,15 +15,13 @@ def main(argv: Sequence[str]) -> None:
     config, _ = flags.parse(argv)
     if not config.out:
         raise InputError("config key 'out' is empty; name the folder of the run")
+    out = storage.place(config.out)
+    file, found = out / "status.json", {"status": "none", "checkpoint": -1}
     try:
-        out = epath.Path(config.out).expanduser()
-        found = json.loads((out / "status.json").read_text())
-    except FileNotFoundError:
-        found = {"status": "none", "checkpoint": -1}
-    except ImportError as e:  # of what reads the storage
-        raise InputError(f"the run folder {config.out} cannot be read: {e}") from e
+        if file.is_file():
+            found = json.loads(file.read_bytes())
     except ValueError as e:
-        raise InputError(f"{out / 'status.json'} is damaged: {e}; restore it from a copy") from e
+        raise InputError(f"{file} is damaged: {e}; restore it from a copy") from e
     print(found["status"], found["checkpoint"], out)
 
 

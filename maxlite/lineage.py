@@ -9,9 +9,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
+from maxlite import storage
 from maxlite.model.leaves import leaf
 from maxlite.parameters import shapes
 from maxlite.state import origin
@@ -77,7 +77,7 @@ def stages(history: Iterable[Mapping[str, Any]], run: RunFolder) -> list[Stage]:
         if last and not _made(last, arguments):
             last = None
         found.append(_stage(last, arguments) if last else Stage(arguments))
-        before = Path(arguments["model"]).expanduser()
+        before = storage.place(arguments["model"])
         last = RunFolder(before) if last and is_run(before) else None
     return found[::-1]
 

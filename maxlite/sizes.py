@@ -99,9 +99,12 @@ def solve(
         a big step in a small model; FFN channels are the finest.
 
     Raises:
-      InputError: not exactly one size is 0, two of them cannot be, or no third comes near enough.
+      InputError: the target is not above 0, not exactly one size is 0, two of them cannot be, or no
+        third comes near enough.
     """
     _check(like, queries_per_kv, ffn_multiple)
+    if target < 1:
+        raise InputError(f"the target of {target:,} parameters must be above 0")
     sizes = {"depth": depth, "width": width, "expansion": expansion}
     unknown = [name for name, value in sizes.items() if not value]
     if len(unknown) != 1:

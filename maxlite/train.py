@@ -26,8 +26,6 @@ from maxlite import console, flags
 from maxlite.errors import InputError
 from maxlite.hf import hub
 
-TOKEN_FILE = "--token_file="
-
 PROCESS = ("coordinator", "processes", "process", "coordinator_timeout")
 
 
@@ -37,13 +35,13 @@ def main(argv: Sequence[str]) -> None:
         return
     config, rest = flags.parse(argv)
     who, rest = flags.taken(rest, PROCESS)
+    token, rest = flags.taken(rest, ("token_file",))
     dry_run = "--dry_run" in rest
-    tokens = [a.partition("=")[2] for a in rest if a.startswith(TOKEN_FILE)]
-    unknown = [a for a in rest if a != "--dry_run" and not a.startswith(TOKEN_FILE)]
+    unknown = [a for a in rest if a != "--dry_run"]
     if unknown:  # without its value, which may be a secret that was meant for another flag
         name = unknown[0].partition("=")[0]
         raise InputError(f"unknown argument {name!r}; --help lists what there is")
-    hub.use_token(tokens[-1] if tokens else "")
+    hub.use_token(token.get("token_file", ""))
 
     # After the config is known to be good: importing jax takes a second.
     from maxlite import distributed

@@ -4,6 +4,9 @@ import json
 import os
 import shutil
 import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import commands
 import object_store
@@ -13,7 +16,9 @@ from commands import call, done, run, start, strike
 
 pytest.importorskip("gcsfs")
 
+from maxlite.lineage import stages
 from maxlite.state.host import open_lazy
+from maxlite.state.run import RunFolder
 from maxlite.storage import Url, files, relative
 from tools.disturbed.attempt import TIMINGS
 
@@ -106,11 +111,35 @@ def test_a_stage_goes_on_from_a_run_there_with_frozen_weights(desk):
     first, second, local = HERE / "first", HERE / "second", desk / "second"
     done(train(desk, HERE / "model", first))
     more = ["--config.train=layers", "--config.steps=2"]
-    for model, out in ((first, second), (desk / "run", local)):
-        done(run("maxlite.train", *settings(desk, model, out), *more))
+    for model, out, export in ((first, second, HERE / "staged"), (desk / "run", local, "")):
+        done(run("maxlite.train", *settings(desk, model, out, export), *more))
     assert weights(second) == weights(local)
     base = json.loads((second / "run.json").read_text())["base"]
     assert base["origin"] == str(first)
+    history = json.loads((HERE / "staged" / "maxlite.json").read_text())["history"]
+    assert [stage.name for stage in stages(history, RunFolder(second))] == ["first", "second"]
+
+
+def test_a_refused_start_leaves_no_lock(desk):
+    out = HERE / "refused"
+    done(train(desk, HERE / "model", out))
+    for more in (["--config.data.train=none.txt"], ["--config.batch_size=4"], ["--dry_run"]):
+        run("maxlite.train", *settings(desk, HERE / "model", out), *more)
+        assert not (out / "lock").exists(), more
+
+
+def test_a_launcher_is_told_how_a_run_stands(desk):
+    def stands(*places):
+        script = Path(commands.ROOT, "launch", "run_status.py")
+        command = [sys.executable, script, *settings(desk, *places)]
+        ended = subprocess.run(command, capture_output=True, text=True)
+        return ended.returncode, ended.stdout + ended.stderr
+
+    assert stands("model", HERE / "nothing") == (0, f"none -1 {HERE / 'nothing'}\n")
+    (HERE / "stands" / "status.json").write_bytes(b'{"status": "stopped", "checkpoint": 3}')
+    assert stands("model", HERE / "stands") == (0, f"stopped 3 {HERE / 'stands'}\n")
+    (HERE / "stands" / "status.json").write_bytes(b'{"status": ')
+    assert stands("model", HERE / "stands")[0] == 1
 
 
 def test_tools_take_what_is_there_and_write_there(desk):

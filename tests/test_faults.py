@@ -99,13 +99,17 @@ def test_a_refusal_where_a_checkpoint_is_left_is_a_fault(short, monkeypatch):
     assert verdict.outcome == FAILED and "it did not go on" in verdict.why
 
 
-def test_a_failure_is_told_with_status_1_and_its_folder_is_kept(tmp_path, monkeypatch):
-    """A run that came to other bytes, without the time that it takes to make one."""
-    from tools.disturbed import trial as module
+@pytest.fixture
+def judge(monkeypatch):
+    """Lets a function of (desk, number, hit, reference) stand for the runs, which take time."""
+    from tools.disturbed import trial as module  # as the tool has it now
 
     monkeypatch.setattr(module, "undisturbed", lambda desk, processes: desk.here)
-    verdict = Verdict(FAILED, "save", 3, "the export differs")
-    monkeypatch.setattr(module, "disturb", lambda *_: verdict)
+    return lambda verdict: monkeypatch.setattr(module, "disturb", verdict)
+
+
+def test_a_failure_is_told_with_status_1_and_its_folder_is_kept(tmp_path, judge):
+    judge(lambda *_: Verdict(FAILED, "save", 3, "the export differs"))
     outcome = call("tools.faults", "--runs=2", f"--json={tmp_path}/figures.json")
     sentence = outcome.sentence
     assert "2 of 2 runs" in sentence and "--only=NUMBER" in sentence
@@ -113,6 +117,20 @@ def test_a_failure_is_told_with_status_1_and_its_folder_is_kept(tmp_path, monkey
     assert json.loads((tmp_path / "figures.json").read_text())["outcomes"][FAILED] == 2
     kept = sentence.split("their folders are in ")[1].split(",")[0]
     shutil.rmtree(kept)
+
+
+def test_ended_early_it_tells_of_the_runs_so_far(tmp_path, judge):
+    def one(desk, number, *_):
+        if number == 1:
+            raise KeyboardInterrupt
+        return Verdict(SAME, "step", 3)
+
+    judge(one)
+    outcome = call("tools.faults", "--runs=3", f"--json={tmp_path}/figures.json")
+    assert outcome.sentence == "ended after 1 of 3 runs"
+    assert outcome.out.splitlines()[1].split()[:3] == ["SIGKILL", "1", "3-3"]
+    figures = json.loads((tmp_path / "figures.json").read_text())
+    assert [hit["number"] for hit in figures["hits"]] == [0]
 
 
 def test_bad_input_is_refused(tmp_path):

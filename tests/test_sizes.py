@@ -85,11 +85,12 @@ def test_ffn_channels_are_rounded_up_but_not_for_a_rounding_error():
         ({"depth": 20, "width": 12_800}, "no expansion gives 951,983,872"),
         ({"depth": 1, "expansion": 2.0, "tolerance": 1e-6}, "allow more than 0.0%"),
         ({"depth": 1, "width": 128, "ffn_multiple": 0}, "ffn_multiple is 0"),
+        ({"target": 0, "width": 128, "expansion": 2.0}, "the target of 0 parameters must be above"),
     ],
 )
 def test_what_cannot_be_is_refused(arguments, said):
     with pytest.raises(InputError) as refused:
-        solve(951_983_872, PANGU, **arguments)
+        solve(**({"target": 951_983_872, "like": PANGU} | arguments))
     assert said in str(refused.value) and "\n" not in str(refused.value)
 
 

@@ -130,6 +130,8 @@ def test_any_two_sizes_give_the_third():
         ({}, "'tokenizer' and 'rows' are both empty"),
         ({"rows": 500, "depths": "4,x"}, "'depths' is '4,x'; write numbers"),
         ({"rows": 500, "depths": "4.5"}, "'depths' is '4.5'"),
+        ({"rows": 500, "depths": "inf"}, "'depths' is 'inf'; write numbers"),
+        ({"rows": 500, "expansions": "nan"}, "'expansions' is 'nan'; write numbers"),
         ({"rows": 500, "widths": "64"}, "the third be 0"),
         ({"rows": 500, "widths": "100", "depths": ""}, "no multiple of 16"),
         ({"rows": 32_000, "parameters": 1000}, "no width gives 1,000 parameters"),

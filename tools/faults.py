@@ -8,7 +8,7 @@ damaged (a file truncated, deleted, or one bit of it flipped), given a full disk
 processes is killed or asked to stop. What hits it, when and where is drawn by the seed. It is then
 started again until it is finished, and must have the bytes and figures of the undisturbed run; it
 may refuse, in one sentence, only where no whole checkpoint is left. Ends with status 1 if a run did
-anything else, and keeps their folder.
+anything else, and keeps their folder. Ctrl-C ends it with the table of the runs so far.
 """
 
 import shutil
@@ -59,14 +59,21 @@ def main() -> dict[str, Any] | None:
             pass
     here = Path(FLAGS.out or tempfile.mkdtemp(prefix="faults-")).expanduser().resolve()
     began = time.monotonic()
+    verdicts: dict[int, Verdict] = {}
+    cut = False
     try:
-        verdicts = _verdicts(here, hits)
-    except BaseException:
+        _judge(here, hits, verdicts)
+    except BaseException as e:
+        cut = bool(verdicts) and isinstance(e, KeyboardInterrupt | cli.Terminated)
         if not FLAGS.out:
             shutil.rmtree(here, ignore_errors=True)
-        raise
+        if not cut:
+            raise
+    verdicts = dict(sorted(verdicts.items()))
     figures = _figures(hits, verdicts, time.monotonic() - began)
     print(_table(hits, verdicts))
+    if cut:
+        raise cli.Unsuccessful(f"ended after {len(verdicts)} of {len(hits)} runs", figures)
     failed = {n: verdict for n, verdict in verdicts.items() if verdict.outcome == FAILED}
     for number, verdict in failed.items():
         say(f"run {number} ({hits[number].kind}, {verdict.phase}): {verdict.why}")
@@ -81,11 +88,16 @@ def main() -> dict[str, Any] | None:
     return figures
 
 
-def _verdicts(here: Path, hits: dict[int, Hit]) -> dict[int, Verdict]:
-    """Makes all runs, in the order of their numbers as far as several at a time allow."""
+def _judge(here: Path, hits: dict[int, Hit], found: dict[int, Verdict]) -> None:
+    """Makes all runs, in the order of their numbers as far as several at a time allow.
+
+    Args:
+      here: to work in.
+      hits: by number.
+      found: takes what becomes of each, as soon as it is known.
+    """
     desk = desk_lib.lay(here)
     layouts = sorted({hit.processes for hit in hits.values()})
-    found: dict[int, Verdict] = {}
     with tqdm(total=len(hits) + len(layouts), desc="runs") as bar:
         references = {}
         for processes in layouts:
@@ -103,7 +115,6 @@ def _verdicts(here: Path, hits: dict[int, Hit]) -> dict[int, Verdict]:
             except BaseException:  # a signal waits for those at work, and begins no others
                 pool.shutdown(cancel_futures=True)
                 raise
-    return dict(sorted(found.items()))
 
 
 def _figures(hits: dict[int, Hit], verdicts: dict[int, Verdict], seconds: float) -> dict[str, Any]:

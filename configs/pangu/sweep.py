@@ -17,6 +17,7 @@ ours over that, to plan or to run:
   --config.accumulate=16 --config.remat=full
 """
 
+import math
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -113,7 +114,7 @@ class Sweep(Recipe):
             values = [float(word) for word in getattr(self, key).split(",") if word.strip()]
         except ValueError:
             values = [-1.0]
-        if any(v <= 0 or (name != "expansion" and v != int(v)) for v in values):
+        if any(not 0 < v < math.inf or (name != "expansion" and v != int(v)) for v in values):
             raise InputError(
                 f"config key '{key}' is {getattr(self, key)!r}; write numbers above 0 with commas"
                 " between them"

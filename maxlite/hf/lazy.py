@@ -5,6 +5,7 @@ cache's and can be dropped at any time, `RemoteTensor.read` asks for the rows th
 what is computed is computed a block of rows at a time.
 """
 
+import abc
 import functools
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -49,7 +50,7 @@ class LazyArray(Protocol):
 
 
 @dataclass(frozen=True)
-class StoredTensor:
+class StoredTensor(abc.ABC):
     """An array that lies in a file, row-major and little-endian, from byte `offset` on."""
 
     path: Place
@@ -61,15 +62,17 @@ class StoredTensor:
     def nbytes(self) -> int:
         return math.prod(self.shape) * self.dtype.itemsize
 
+    @abc.abstractmethod
     def read(self, index: Any = ...) -> np.ndarray:
-        raise NotImplementedError
+        """The values, or those that slices select."""
 
     def rows(self, start: int, stop: int) -> Self:
         offset = self.offset + start * math.prod(self.shape[1:]) * self.dtype.itemsize
         return type(self)(self.path, offset, (stop - start, *self.shape[1:]), self.dtype)
 
+    @abc.abstractmethod
     def pieces(self) -> Iterator["FileTensor | np.ndarray"]:
-        raise NotImplementedError
+        """The rows in order, in parts."""
 
     def blocks(self, nbytes: int = BLOCK) -> Iterator[np.ndarray]:
         """The tensor's bytes in order, as uint8 arrays of at most `nbytes`."""

@@ -23,7 +23,7 @@ from maxlite.config import Config
 from maxlite.errors import InputError
 from maxlite.hf.signature import signature
 from maxlite.state.source import open_model
-from maxlite.training.job import Job
+from maxlite.training.job import Job, located
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
 _BYTES = 16  # of a hash
@@ -57,10 +57,15 @@ def check_job(job: Job) -> None:
             "the text, its order or tokenizer": job.corpus.order.fingerprint,
             "the text held out": {name: view.tokens for name, view in job.corpus.evals.items()},
             "the model's config.json": job.source.config,
-            "the model": signature(open_model(job.config.model).tensors) if begins else "",
+            "the model": _weights(job) if begins else "",
             "the run folder, which all must share,": [job.run is not None, job.resumed],
         }
     )
+
+
+def _weights(job: Job) -> str:
+    """Names the model as it is before `init`, which the config says."""
+    return signature(open_model(str(located(job.config, job.run))).tensors)
 
 
 def _check(topics: Mapping[str, Any]) -> None:

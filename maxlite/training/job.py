@@ -74,6 +74,11 @@ class Job:
         arch = self.source.architecture
         return flops_per_token(arch, self.config.seq_len, self.claims.frozen)
 
+    def unlock(self) -> None:
+        """Lets other processes train in the run's folder."""
+        if self.run:
+            self.run.unlock()
+
     def dtypes(self) -> dict[str, Any]:
         """The dtype of every leaf on the devices: float32 for what trains, else as it is stored."""
         stored = self.source.stored_dtypes(self.claims.rules)
@@ -86,7 +91,6 @@ def prepare(config: Config) -> Job:
     Raises:
       InputError: anything that would stop the run later, where it can be known now.
     """
-    speak = jax.process_index() == 0
     if not config.out:
         raise InputError("config key 'out' is empty; name the folder of the run")
     if not (config.data.train or config.data.order):
@@ -98,6 +102,17 @@ def prepare(config: Config) -> Job:
     run = RunFolder(out) if is_run(out) else None
     if run is None:
         check_free(out)
+    try:
+        return _prepared(config, run)
+    except BaseException:  # a lock at an address does not end with its process
+        if run:
+            run.unlock()
+        raise
+
+
+def _prepared(config: Config, run: RunFolder | None) -> Job:
+    """The rest of `prepare`; the run, if there is one to go on with, is locked."""
+    speak = jax.process_index() == 0
     resumed, problems = _resumable(run, config) if run else (-1, {})
     mesh = mesh_lib.make_mesh(config.mesh)
     mesh_lib.check_batch(mesh, config.batch_size, config.accumulate, config.seq_len)
@@ -107,7 +122,7 @@ def prepare(config: Config) -> Job:
         tokenizer = load_tokenizer(run.model)
     elif config.model:
         _check_finished(storage.place(config.model))
-        source = open_model(str(_located(config, run)), init=config.init)
+        source = open_model(str(located(config, run)), init=config.init)
         if config.data.tokenizer:
             tokenizer = load_tokenizer(config.data.tokenizer)
             source.files = {**without_tokenizer(source.files), **tokenizer.files}
@@ -199,7 +214,7 @@ def _check_finished(model: Place) -> None:
             )
 
 
-def _located(config: Config, run: RunFolder | None) -> Place:
+def located(config: Config, run: RunFolder | None) -> Place:
     """Where `model` is. A run that goes on keeps the commit that it began with."""
     began = run.description.get("source", {}) if run else {}
     commit = began.get("commit", "") if began.get("model") == config.model else ""

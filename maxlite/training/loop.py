@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
+
 import jax
 
 from maxlite import config as config_lib
@@ -32,10 +34,11 @@ def train(config: config_lib.Config, dry_run: bool = False) -> bool:
     """
     speak = jax.process_index() == 0
     agreement.check_program(config)
-    with StopSignals(several=jax.process_count() > 1) as signals:
+    with StopSignals(several=jax.process_count() > 1) as signals, ExitStack() as ends:
         try:
             with signals.interruptible():
                 job = prepare(config)
+                ends.callback(job.unlock)
                 exported = _check_export(job)
                 agreement.check_job(job)
                 signals.check()
@@ -50,12 +53,8 @@ def train(config: config_lib.Config, dry_run: bool = False) -> bool:
                 job.run.set_status(status="finished", step=config.steps, steps=config.steps)
             say(f"the run in {job.run.path} is finished at step {config.steps}", speak)
         else:
-            try:
-                with jax.set_mesh(job.mesh):
-                    Trainer(job, signals).run()
-            finally:
-                if job.run:
-                    job.run.unlock()
+            with jax.set_mesh(job.mesh):
+                Trainer(job, signals).run()
     return signals.raised
 
 

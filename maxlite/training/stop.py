@@ -17,7 +17,7 @@ import contextlib
 import itertools
 import signal
 from collections.abc import Iterator
-from types import FrameType, TracebackType
+from types import FrameType
 
 from jax.experimental import multihost_utils
 
@@ -52,12 +52,7 @@ class StopSignals:
         self.poll()  # a notice that comes before all processes' first call is lost
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         for number, handler in self._previous.items():
             signal.signal(number, handler)  # type: ignore[arg-type]
 

@@ -55,7 +55,7 @@ class Trainer:
                 except Stop:
                     self._stop()
         except BaseException as e:
-            with contextlib.suppress(OSError):  # a full disk may refuse even this
+            with contextlib.suppress(OSError, InputError):  # a full disk may refuse even this
                 self._status(status="failed", message=sentence(e))
             raise
         finally:
