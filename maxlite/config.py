@@ -69,7 +69,6 @@ class Data:
     held_out: float = 0.0  # share of each training source's documents kept for evaluation, by hash
     txt: str = "line"  # a document of a .txt file is a "line" or the whole "file"
     tokenizer: str = ""  # folder or file; empty: the model's own
-    cache: str = ""  # folder of tokenised text; empty: ~/.cache/maxlite, or $MAXLITE_CACHE
 
 
 @dataclass

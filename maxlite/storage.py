@@ -186,6 +186,22 @@ class Url:
 Place = Path | Url
 
 
+def cache_folder() -> Path:
+    """Where tokens and compiled programs are kept: $MAXLITE_CACHE, or ~/.cache/maxlite.
+
+    Raises:
+      InputError: it is an address.
+    """
+    name = os.environ.get("MAXLITE_CACHE") or "~/.cache/maxlite"
+    if is_url(name):
+        raise InputError(
+            f"MAXLITE_CACHE={name} is an address, but the cache is on this machine: set it to a "
+            "folder, and name tokens that are elsewhere, as tools.tokenize_corpus makes them, as a "
+            "source"
+        )
+    return Path(name).expanduser()
+
+
 def place(name: "str | os.PathLike[str] | Url") -> Place:
     """A path (with ~ for the home folder), or a `Url` if it begins with a protocol."""
     if isinstance(name, Url):

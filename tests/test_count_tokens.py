@@ -102,7 +102,7 @@ def test_files_of_counts_add_up(desk, tiny_tokenizer):
 
 def test_what_is_tokenised_already(desk, tiny_text, tokenizer, tiny_tokenizer, tmp_path):
     source = Source(str(tiny_text / "en.txt"))
-    cache = tokenize(source, tokenizer, Data(), tmp_path / "cache", False)
+    cache = tokenize(source, tokenizer, Data(), False)
     (desk / "d.bin").write_text('{"tokens": [7, 399]}\n{"tokens": [7]}\n')
     out = desk / "counts"
     outcome = done(

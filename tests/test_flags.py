@@ -66,7 +66,7 @@ def test_a_config_without_overrides(file):
         ("eval.prompt", "Once upon\na 'time' \"x\" [1]", "Once upon\na 'time' \"x\" [1]"),
         ("eval.prompt", "--config.steps=3", "--config.steps=3"),
         ("eval.prompt", "None", "None"),
-        ("data.cache", "/a b/c", "/a b/c"),
+        ("data.tokenizer", "/a b/c", "/a b/c"),
         ("data.train", "한국 어/*.txt", (Source("한국 어/*.txt"),)),
         ("data.train", "", ()),
         ("data.eval", "x,y.txt", (Source("x,y.txt"),)),

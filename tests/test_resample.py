@@ -34,7 +34,7 @@ def desk(tmp_path_factory, make_folder, tiny_text, tiny_tokenizer):
         Source(str(here / "text" / "xx.txt"), 3.0, later=((20, 1.0),)),
         Source(str(here / "text" / "en.txt"), 1.0),
     )
-    data = Data(sources, held_out=0.1, cache=str(here / "cache"))
+    data = Data(sources, held_out=0.1)
     corpus = load_corpus(data, load_tokenizer(tiny_tokenizer), 0, LENGTH, BATCH, progress=False)
     write_order(here / "my.order", corpus.file)
     score(here, "my")
@@ -61,7 +61,7 @@ def flags(here, out, scores="my", order="my"):
 
 def corpus_of(desk, order, batch_size=BATCH):
     tokenizer = load_tokenizer(desk / "model")
-    settings = Data(order=str(order), cache=str(desk / "cache"))
+    settings = Data(order=str(order))
     return load_corpus(settings, tokenizer, 0, LENGTH, batch_size, progress=False)
 
 
@@ -143,7 +143,7 @@ def test_training_reads_exactly_what_is_kept(desk, tmp_path, monkeypatch):
         "from maxlite.config import *\n\n\ndef get_config():\n    return Config(\n"
         f"        model='{desk}/model', out='{tmp_path}/run', steps=10, batch_size=8,\n"
         f"        seq_len={LENGTH}, eval=Eval(every=0),\n"
-        f"        data=Data(order='{tmp_path}/two', cache='{desk}/cache'),\n    )\n"
+        f"        data=Data(order='{tmp_path}/two'),\n    )\n"
     )
     done(call("maxlite.train", f"--config={tmp_path}/stage.py"))
     monkeypatch.undo()

@@ -57,7 +57,7 @@ def view(texts, tokenizer, tmp_path_factory):
     """view(bos): the documents, with or without a BOS before each."""
     file = tmp_path_factory.mktemp("score") / "text.jsonl"
     file.write_text("".join(json.dumps({"text": t}) + "\n" for t in texts))
-    cache = tokenize(Source(glob=str(file)), tokenizer, Data(), file.parent / "cache", False)
+    cache = tokenize(Source(glob=str(file)), tokenizer, Data(), False)
     return lambda bos=True: View(cache, tokenizer.bos if bos else None, tokenizer.eos)
 
 

@@ -34,7 +34,6 @@ def get_config():
                 Source("{here}/en.txt"),
             ),
             held_out=0.1,
-            cache="{here}/cache",
         ),
         optimizer=Optimizer(learning_rate=3e-3, schedule="constant", warmup=0.0),
         checkpoint=Checkpoint(every=100),
@@ -66,7 +65,7 @@ def test_losses_are_those_of_training_rows(desk):
     assert (losses.of.steps, losses.of.batch_size, losses.of.dtype) == (24, 8, "float32")
     ready = ready_model(str(desk / "one"))
     file, tokenizer = read_order(desk / "one"), ready.tokenizer
-    settings = Data(order=str(desk / "one"), cache=str(desk / "cache"))
+    settings = Data(order=str(desk / "one"))
     corpus = load_corpus(settings, tokenizer, 0, 32, 8, progress=False)
     assert losses.of.order == file.fingerprint == corpus.file.fingerprint
     rows = Steps(corpus, 24, range(8))

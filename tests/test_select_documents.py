@@ -24,7 +24,6 @@ def get_config():
         data=Data(
             train=(Source("{text}/xx.txt", 3.0), Source("{text}/en.txt", 1.0)),
             held_out=0.1,
-            cache="{here}/cache",
         ),
     )
 """

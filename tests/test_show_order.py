@@ -29,7 +29,7 @@ def desk(tmp_path_factory, tiny_text, tiny_tokenizer):
         Source(str(here / "text" / "xx.txt"), 3.0, later=((20, 1.0),), epochs=2.0),
         Source(str(here / "text" / "en.txt"), 1.0),
     )
-    data = Data(sources, held_out=0.1, cache=str(here / "cache"))
+    data = Data(sources, held_out=0.1)
     corpus = load_corpus(data, load_tokenizer(tiny_tokenizer), 0, 96, 8, progress=False)
     write_order(here / "my.order", corpus.file)
     some = corpus.views[1].index[:40]
@@ -47,7 +47,6 @@ def show(desk, tmp_path):
             "tools.show_order",
             f"--order={desk}/{name}",
             f"--tokenizer={desk}/tokenizer",
-            f"--cache={desk}/cache",
             f"--json={figures}",
             "--overwrite",
             *arguments,

@@ -11,6 +11,7 @@ from maxlite.data.sources import content_hash, documents, expand
 from maxlite.errors import InputError
 from maxlite.storage import (
     Url,
+    cache_folder,
     files,
     found,
     is_url,
@@ -87,6 +88,19 @@ def test_what_is_an_address(monkeypatch, tmp_path):
     assert [is_url(n) for n in ("s3://b", "a+b.c://x", "C:/x", "/a//b", "://x", "9p://x")] == [
         True, True, False, False, False, False
     ]  # fmt: skip
+
+
+def test_where_the_cache_is(monkeypatch, tmp_path):
+    monkeypatch.setenv("MAXLITE_CACHE", str(tmp_path / "mine"))
+    assert cache_folder() == tmp_path / "mine"
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("MAXLITE_CACHE", "~/other")
+    assert cache_folder() == tmp_path / "other"
+    monkeypatch.delenv("MAXLITE_CACHE")
+    assert cache_folder() == tmp_path / ".cache" / "maxlite"
+    monkeypatch.setenv("MAXLITE_CACHE", "gs://bucket/cache")
+    with pytest.raises(InputError, match=r"gs://bucket/cache is an address, .*set it to a folder"):
+        cache_folder()
 
 
 def test_as_much_of_a_path_as_is_needed(bucket):

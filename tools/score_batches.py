@@ -41,7 +41,6 @@ flags.DEFINE_integer("part", -1, "Which of --parts to score, from 0; -1: all of 
 flags.DEFINE_integer("parts", 1, "Equal parts that the order is divided into.", 1)
 flags.DEFINE_integer("rows", 8, "Sequences at a time, for each device.", 1)
 flags.DEFINE_enum("dtype", "auto", ["auto", "float32", "bfloat16"], "Of the computation.")
-flags.DEFINE_string("cache", "", "Folder of tokenised text; empty: the run's, or the usual one.")
 
 
 def main() -> dict[str, Any] | None:
@@ -68,7 +67,7 @@ def main() -> dict[str, Any] | None:
             f"the order in {path} has sequences of {file.seq_len} tokens, but the context of "
             f"{ready.where} is {context}"
         )
-    settings = Data(order=str(path), cache=FLAGS.cache or began["data"]["cache"])
+    settings = Data(order=str(path))
     size = FLAGS.batch_size or began["batch_size"]
     corpus = load_corpus(settings, ready.tokenizer, file.seed, file.seq_len, size, progress=first)
     own = began["steps"] if (path / "run.json").is_file() else 0

@@ -37,7 +37,6 @@ flags.DEFINE_integer("batch_size", 0, "Sequences a step; 0: the run's, or 8.", 0
 flags.DEFINE_integer("step", 0, "Show sequences from this step on.", 0)
 flags.DEFINE_integer("count", 3, "Show so many sequences.", 0)
 flags.DEFINE_enum("color", "auto", ["auto", "always", "never"], "auto: if stdout is a terminal.")
-flags.DEFINE_string("cache", "", "Folder of tokenised text; empty: the run's, or the usual one.")
 
 
 def main() -> dict[str, Any] | None:
@@ -46,13 +45,12 @@ def main() -> dict[str, Any] | None:
     file = read_order(path)
     began = _config(path)
     steps, batch_size = (FLAGS[k].value or began[k] for k in ("steps", "batch_size"))
-    cache = FLAGS.cache or began["data"]["cache"]
     if not FLAGS.tokenizer and not (path / "model").is_dir():
         raise InputError(
             f"--tokenizer must be given: the order in {path} knows its tokenizer by its fingerprint"
         )
     tokenizer = load_tokenizer(FLAGS.tokenizer or path / "model")
-    settings = Data(order=str(path), cache=cache)
+    settings = Data(order=str(path))
     if FLAGS.dry_run:
         file.check(settings, tokenizer, file.seq_len)
         say(f"would show the order in {path}: {len(file.sources)} sources")

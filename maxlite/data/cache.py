@@ -6,7 +6,6 @@ so a cache is never stale and may be deleted at any time. `maxlite.data.tokens` 
 
 import hashlib
 import json
-import os
 import shutil
 import sys
 import uuid
@@ -23,23 +22,14 @@ from maxlite.data.making import Making, locked, stamps
 from maxlite.data.streams import packing
 from maxlite.data.tokens import FORMAT, TokenCache, names_cache, open_cache
 from maxlite.errors import InputError
-from maxlite.storage import Place, is_url, place
+from maxlite.storage import Place, cache_folder, place
 from maxlite.tokenizer import Tokenizer
 
 _WAITING = "waiting for another process that tokenises the same text"
 
 
-def default_folder() -> Path:
-    """Where caches are kept if the config is silent: $MAXLITE_CACHE or ~/.cache/maxlite."""
-    return Path(os.environ.get("MAXLITE_CACHE") or "~/.cache/maxlite").expanduser()
-
-
 def tokenize(
-    source: Source,
-    tokenizer: Tokenizer,
-    settings: Data,
-    cache_dir: str | os.PathLike[str] = "",
-    progress: bool = True,
+    source: Source, tokenizer: Tokenizer, settings: Data, progress: bool = True
 ) -> TokenCache:
     """Returns the tokens of a source, from the cache or by making it.
 
@@ -52,7 +42,6 @@ def tokenize(
       source: its `glob` and `field` are read.
       tokenizer: encodes the documents.
       settings: its `txt` is read.
-      cache_dir: folder for caches; empty: `default_folder()`.
       progress: show bars on stderr where it takes longer than two seconds.
 
     Raises:
@@ -65,13 +54,7 @@ def tokenize(
     files = sources.expand(source)
     seen = stamps(files)
     key = _key(files, source.field, settings.txt, tokenizer, progress)
-    if is_url(str(cache_dir)):
-        raise InputError(
-            f"the token cache cannot be at the address {cache_dir}: name a folder on this machine"
-            " with data.cache, or tokenise the text once with tools.tokenize_corpus, put its folder"
-            " there and name that as the source"
-        )
-    root = (Path(cache_dir).expanduser() if cache_dir else default_folder()) / "tokens"
+    root = cache_folder() / "tokens"
     try:
         root.mkdir(parents=True, exist_ok=True)
         path = root / key
@@ -95,7 +78,7 @@ def tokenize(
     except OSError as error:
         raise InputError(
             f"the token cache in {root} cannot be written: {error.strerror or error}; free some "
-            "space there, or name another folder with data.cache or $MAXLITE_CACHE"
+            "space there, or name another folder with $MAXLITE_CACHE"
         ) from None
     if cache is None:
         raise InputError(f"the token cache {path} was damaged while it was made; start again")

@@ -134,10 +134,10 @@ def load_corpus(
     caches = []
     for source in train:
         with _said_of_order(source, settings.order):
-            caches.append(tokenize(source, tokenizer, cut, settings.cache, progress))
+            caches.append(tokenize(source, tokenizer, cut, progress))
     evals = {}
     for name, source in zip(source_names(settings.eval), settings.eval, strict=True):
-        cache = tokenize(source, tokenizer, settings, settings.cache, progress)
+        cache = tokenize(source, tokenizer, settings, progress)
         evals[name] = View(cache, tokenizer.bos, tokenizer.eos)
     if file:
         for listed, cache in zip(file.sources, caches, strict=True):

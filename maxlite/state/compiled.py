@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
-
 import jax
+
+from maxlite.storage import cache_folder
 
 
 def keep_compiled() -> None:
-    """Keeps it in $MAXLITE_CACHE or ~/.cache/maxlite, unless JAX_COMPILATION_CACHE_DIR is set."""
+    """Keeps it in the cache beside the tokens, unless JAX_COMPILATION_CACHE_DIR is set."""
     if not jax.config.values["jax_compilation_cache_dir"]:
-        root = os.path.expanduser(os.environ.get("MAXLITE_CACHE") or "~/.cache/maxlite")
-        jax.config.update("jax_compilation_cache_dir", os.path.join(root, "compiled"))
+        jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "compiled"))

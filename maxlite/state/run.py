@@ -31,7 +31,8 @@ MAY_DIFFER = ("checkpoint.", "eval.", "log.", "export", "mesh", "attention", "re
               "stuck_minutes")  # fmt: skip
 RUN = "run.json"
 _BEGUN = {"status": "running", "step": 0, "checkpoint": -1}
-_NO_MATTER = ("out", "data.cache")  # places, which change nothing that is computed
+# Keys of earlier versions, which their runs still have; none said what is computed.
+GONE = ("data.cache",)
 
 
 def is_run(path: Place) -> bool:
@@ -211,7 +212,7 @@ def essence(config: Mapping[str, Any]) -> dict[str, Any]:
     return {
         key: value
         for key, value in _flat(config).items()
-        if key not in _NO_MATTER and not key.startswith(MAY_DIFFER)
+        if key not in ("out", *GONE) and not key.startswith(MAY_DIFFER)
     }
 
 

@@ -39,8 +39,8 @@ def check_program(config: Config) -> None:
         return
     versions = {f"the version of {name}": version(name) for name in _PACKAGES}
     _check({"maxlite's code": _code()} | versions)  # first: another version may have other keys
-    keys = set(config_lib.keys()) - {"data.cache"}  # which may be on a local disk
-    _check({f"config key '{key}'": config_lib.get(config, key) for key in sorted(keys)})
+    keys = sorted(config_lib.keys())
+    _check({f"config key '{key}'": config_lib.get(config, key) for key in keys})
 
 
 def check_job(job: Job) -> None:

@@ -6,12 +6,13 @@ import signal
 import subprocess
 import sys
 import time
+from unittest import mock
 
 import numpy as np
 import pytest
 
 from maxlite.config import Data, Source
-from maxlite.data.cache import default_folder, tokenize
+from maxlite.data.cache import tokenize
 from maxlite.errors import InputError
 from maxlite.tokenizer import Tokenizer, check_rows, load_tokenizer
 
@@ -46,7 +47,8 @@ def counted(tokenizer, monkeypatch):
 
 
 def run(glob, tokenizer, folder, field="text", **settings):
-    return tokenize(Source(str(glob), field=field), tokenizer, Data(**settings), folder, False)
+    with mock.patch.dict(os.environ, MAXLITE_CACHE=str(folder)):
+        return tokenize(Source(str(glob), field=field), tokenizer, Data(**settings), False)
 
 
 def parts(cache):
@@ -213,14 +215,6 @@ def test_full_disk(text, tokenizer, tmp_path, monkeypatch):
     assert [p.suffix for p in (tmp_path / "c" / "tokens").iterdir()] == [".lock"]
 
 
-def test_default_folder(monkeypatch, tmp_path):
-    monkeypatch.setenv("MAXLITE_CACHE", str(tmp_path / "mine"))
-    assert default_folder() == tmp_path / "mine"
-    monkeypatch.delenv("MAXLITE_CACHE")
-    monkeypatch.setenv("HOME", str(tmp_path))
-    assert default_folder() == tmp_path / ".cache" / "maxlite"
-
-
 PROGRAM = """
 import sys, time
 from maxlite.config import Data, Source
@@ -229,22 +223,23 @@ from maxlite.tokenizer import Tokenizer, load_tokenizer
 encode, made = Tokenizer.encode, []
 def slow(self, texts):
     made.append(1)
-    open(sys.argv[4], "w").close()
-    time.sleep(float(sys.argv[5]))
+    open(sys.argv[3], "w").close()
+    time.sleep(float(sys.argv[4]))
     return encode(self, texts)
 Tokenizer.encode = slow
-found = cache.tokenize(Source(sys.argv[1]), load_tokenizer(sys.argv[2]), Data(), sys.argv[3])
+found = cache.tokenize(Source(sys.argv[1]), load_tokenizer(sys.argv[2]), Data())
 print(len(made), found.path.name, int(found.tokens[:].sum()))
 """
 
 
 def start(text, tokenizer, folder, began, delay):
-    arguments = [str(a) for a in (text, tokenizer, folder, began, delay)]
+    arguments = [str(a) for a in (text, tokenizer, began, delay)]
     return subprocess.Popen(
         [sys.executable, "-c", PROGRAM, *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        env=os.environ | {"MAXLITE_CACHE": str(folder)},
     )
 
 

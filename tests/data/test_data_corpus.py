@@ -20,7 +20,7 @@ def load(tiny_tokenizer, tmp_path):
     tokenizer = load_tokenizer(tiny_tokenizer)
 
     def load(train, eval=(), seed=0, **settings):
-        data = Data(train=train, eval=eval, cache=str(tmp_path / "cache"), **settings)
+        data = Data(train=train, eval=eval, **settings)
         return load_corpus(data, tokenizer, seed, seq_len=32, batch_size=4, progress=False)
 
     return load
@@ -95,7 +95,7 @@ def test_a_source_of_weight_zero_is_not_read(load, tiny_text, tmp_path, capsys, 
     assert list(corpus.evals) == ["en"] and len(corpus.views) == len(corpus.file.sources) == 1
     with pytest.raises(InputError, match=r"nonesuch\.txt"):
         load((Source(str(tiny_text / "en.txt")), Source("nonesuch.txt", 0.0, later=((9, 1.0),))))
-    data = Data((Source(str(tiny_text / "en.txt")), Source("no.txt", 0.0)), cache=str(tmp_path))
+    data = Data((Source(str(tiny_text / "en.txt")), Source("no.txt", 0.0)))
     load_corpus(data, load_tokenizer(tiny_tokenizer), 0, 32, 4)
     assert "source no has weight 0: not read" in capsys.readouterr().err
 
@@ -215,7 +215,7 @@ def test_an_order_is_for_one_text_tokenizer_and_length(load, tiny_text, tmp_path
     shutil.copy(tiny_text / "en.txt", text)
     corpus = load((Source(str(text), name="mine"),), held_out=0.1)
     write_order(tmp_path / "o", corpus.file)
-    data = Data(order=str(tmp_path / "o"), cache=str(tmp_path / "cache"))
+    data = Data(order=str(tmp_path / "o"))
     tokenizer = load_tokenizer(tiny_tokenizer)
     assert load_corpus(data, tokenizer, 0, 32, 8, False).evals["mine"]  # another batch is fine
     with pytest.raises(InputError, match="sequences of 32 tokens, but seq_len is 64"):

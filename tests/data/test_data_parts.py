@@ -190,7 +190,7 @@ def test_bad_ids_are_named(value, message, tokenizer, tmp_path):
 def test_token_caches(tiny_text, tokenizer, tiny_tokenizer, tmp_path, monkeypatch):
     monkeypatch.setattr("maxlite.data.parts._IDS", 100)
     monkeypatch.setattr("maxlite.data.parts._CACHE_IDS", 1000)
-    cache = tokenize(Source(str(tiny_text / "*.txt")), tokenizer, Data(), tmp_path, False)
+    cache = tokenize(Source(str(tiny_text / "*.txt")), tokenizer, Data(), False)
     parts = id_parts(str(cache.path), tokenizer)
     assert len(parts) == -(-len(cache.tokens) // 1000)
     assert sum(part.size for part in parts) == cache.tokens.nbytes

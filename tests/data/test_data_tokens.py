@@ -103,7 +103,7 @@ def test_rows_do_not_know_of_shards(
 ):
     """Rows that span shards are those of the text tokenised into one."""
     text = Source(f"{tiny_text}/*.txt")
-    one = tokenize(text, tokenizer, Data(), tmp_path, False)
+    one = tokenize(text, tokenizer, Data(), False)
     many = open_cache(uploaded if far else folder)
     assert one.shards == 1 and many.shards > 15
     assert one.content == many.content and one.rows == many.rows
@@ -161,7 +161,7 @@ def test_another_tokenizer_is_named(folder, tiny_tokenizer, tokenizer):
     cache.check(tokenizer)
     other = load_tokenizer(tiny_tokenizer / "tokenizer.model")
     with pytest.raises(InputError) as caught:
-        tokenize(Source(str(folder)), other, Data(), "", False)
+        tokenize(Source(str(folder)), other, Data(), False)
     for tokenizer_ in (tokenizer, other):
         assert str(tokenizer_.path) in str(caught.value)
         assert tokenizer_.fingerprint[:12] in str(caught.value)

@@ -13,7 +13,7 @@ from maxlite import config as config_lib
 from maxlite.config import Config, Data, Optimizer, Source
 from maxlite.errors import InputError
 from maxlite.state import run as run_lib
-from maxlite.state.run import MAY_DIFFER, RunFolder, check_same, create
+from maxlite.state.run import GONE, MAY_DIFFER, RunFolder, check_same, create
 
 
 def began(tmp_path, name="run", **changes):
@@ -164,7 +164,7 @@ def test_every_key_is_compared_but_those_that_may_differ(key, tmp_path):
     run = began(tmp_path)
     config = config_lib.resolve(Config())
     config_lib.put(config, key, other(config_lib.get(config, key)))
-    allowed = key.startswith(MAY_DIFFER) or key in ("out", "data.cache")
+    allowed = key.startswith(MAY_DIFFER) or key == "out"
     if allowed:
         check_same(run, config, 5)
         return
@@ -172,6 +172,24 @@ def test_every_key_is_compared_but_those_that_may_differ(key, tmp_path):
     with pytest.raises(InputError) as caught:
         check_same(run, config, 5)
     assert f"{key} was {old!r} and is now {new!r}" in str(caught.value)
+
+
+def test_keys_that_are_gone_stop_no_run_of_an_earlier_version(tmp_path):
+    run = began(tmp_path)
+    assert not set(GONE) & config_lib.keys().keys()
+    for key in GONE:
+        *above, last = key.split(".")
+        inner = run.description["config"]
+        for name in above:
+            inner = inner[name]
+        inner[last] = "as it was then"
+    run_lib.write_json(run.path / "run.json", run.description)
+    again = RunFolder(run.path)
+    check_same(again, config_lib.resolve(Config()), 5)
+    assert not set(GONE) & run_lib.essence(again.description["config"]).keys()
+    run.description["config"]["once"] = 1  # any other would be another run
+    with pytest.raises(InputError, match="once was 1 and is now None"):
+        check_same(run, config_lib.resolve(Config()), 5)
 
 
 def test_what_may_differ_is_what_the_contract_says():

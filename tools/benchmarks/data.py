@@ -14,6 +14,7 @@ cleaning.
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import statistics
 import subprocess
@@ -143,7 +144,8 @@ def read(text: str, tokenizer: str, folder: str, length: int, batch: int) -> dic
     from maxlite.data.corpus import load_corpus
     from maxlite.data.loader import batches
 
-    data = Data(train=tuple(map(Source, text.split(","))), cache=folder)
+    os.environ["MAXLITE_CACHE"] = folder
+    data = Data(train=tuple(map(Source, text.split(","))))
     corpus = load_corpus(data, load_tokenizer(tokenizer), 0, length, batch, progress=False)
     ahead = 20
     steps = ahead + max(1, SEQUENCES // batch)

@@ -76,9 +76,7 @@ def _prepared(settings: Any, frozen_dtype: str, here: Path) -> dict[str, Any]:
         batch_size=BATCH * jax.device_count(),
         seq_len=LENGTH,
         steps=10**6,
-        data=Data(
-            train=tuple(Source(g) for g in settings.text.split(",")), held_out=0.1, cache=str(here)
-        ),
+        data=Data(train=tuple(Source(g) for g in settings.text.split(",")), held_out=0.1),
         eval=Eval(every=0),
     )
     job = prepare(resolve(config))

@@ -93,17 +93,17 @@ def _rounds(
     """Trains one seed; yields what each round came to, by set of documents."""
     one = here / f"{seed}"
     texts = tuple(Source(pattern) for pattern in settings.text.split(","))
-    data = Data(train=texts, held_out=HELD_OUT, cache=str(here / "cache"))
+    data = Data(train=texts, held_out=HELD_OUT)
     yield FIRST, _trained(_stage(settings.model, one, data, settings.steps, seed))
     order = read_order(one)
-    losses = _scored(one, here / f"{seed}.scores", data.cache)
+    losses = _scored(one, here / f"{seed}.scores")
     for number, (name, (level, temperature)) in enumerate(DRAWS.items()):
         size = BATCH if level == "batch" else 1
         kept = resample(losses.means(size), FRACTION, temperature, seed)
         sequences = (kept[:, None] * size + np.arange(size)).reshape(-1)
         path = here / f"{seed}-{number}.order"
         write_order(path, order.keeping(sequences, seed, BATCH, {}))
-        again = Data(order=str(path), cache=data.cache)
+        again = Data(order=str(path))
         stage = _stage(str(one), here / f"{seed}-{number}", again, _second(settings.steps), seed)
         found = _trained(stage)
         shares = np.bincount(order.source_of(sequences, BATCH), minlength=len(texts))
@@ -141,10 +141,10 @@ def _trained(config: Config) -> dict[str, dict[str, float]]:
     }
 
 
-def _scored(run: Path, out: Path, cache: str) -> Any:
+def _scored(run: Path, out: Path) -> Any:
     """The losses of all that a run has read, under its last model."""
     ready = ready_model(str(run), spread=every_device)
-    settings = Data(order=str(run), cache=cache)
+    settings = Data(order=str(run))
     steps = json.loads((run / "run.json").read_text(encoding="utf-8"))["config"]["steps"]
     corpus = load_corpus(settings, ready.tokenizer, 0, LENGTH, BATCH, progress=False)
     model = signature(ready.source.tensors)
