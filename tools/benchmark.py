@@ -5,6 +5,7 @@
   freeze    a step with a part frozen, beside the full step and a hook that masks gradients
   qlora     adapters over weights in nf4, beside the same over weights as stored; with --text
   second_look  a second round on what was hard, beside one on a random half
+  startup   a person's wait for the first step of training, beside a plain script on transformers
   surgery   depth up-scaling, LLaMA-Pro and vocabulary extension, beside `cp` of what they write
   tokenize  counting the tokens of a text file, beside the bare batch encoder of its library
 
@@ -41,6 +42,7 @@ VERBS = {
     "import": "importing",
     "qlora": "qlora",
     "second_look": "second_look",
+    "startup": "startup",
     "surgery": "surgery",
     "tokenize": "tokenize",
 }  # modules
