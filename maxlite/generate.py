@@ -1,14 +1,18 @@
-"""Text from a model: a prompt goes in at once, then one token at a time through the KV cache.
+"""Text from a model: prompts go in at once, then one token at a time through the KV cache.
 
-Letters: B texts at a time, S tokens of the prompt, V vocabulary rows.
+Both are compiled once for a shape, and few shapes there are: prompts are filled up on the left, and
+the room for new tokens on the right, to sizes that double. The tokens come from one loop on the
+devices, which is left to tell of them and when all texts have ended.
+
+Letters: B texts at a time, S tokens of the longest prompt, N new tokens at most, V vocabulary rows.
 """
 
 from __future__ import annotations
 
-import itertools
 import math
+import time
 from collections.abc import Callable, Collection, Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,11 +22,34 @@ from maxlite.config import Architecture
 from maxlite.errors import InputError
 from maxlite.hf import json_values
 from maxlite.model import llama
+from maxlite.model.cache import Cache
 from maxlite.model.layout import constrain
 from maxlite.state.source import ModelSource
 from maxlite.tokenizer import Tokenizer
 
 Params = dict[str, jax.Array]
+Weights = tuple[Params, Params]  # those that train, and the frozen ones
+_SMALLEST = 16  # tokens that a prompt, and what follows, have room for at least
+_MOMENT = 0.1  # seconds: a person sees no jerks
+_SEVERAL = 8  # tokens at a time where processes must do the same, whatever their clocks say
+
+
+class Request(NamedTuple):
+    """What is asked of a batch of texts; all but the prompts may change from token to token."""
+
+    seeds_B: Any  # uint32
+    knobs: Any  # float32 [temperature, top_p]
+    stop: Any  # int32 [Z]: ids that end a text; -1 is none
+
+
+class State(NamedTuple):
+    """Texts on their way."""
+
+    cache: Cache
+    new_BN: jax.Array  # int32: the new tokens; -1 from where a text has ended, or is not yet
+    going_B: jax.Array  # bool
+    lengths_B: jax.Array  # int32: tokens of each prompt
+    done: jax.Array  # int32: new tokens so far
 
 
 def check_sampling(temperature: float, top_p: float) -> None:
@@ -34,25 +61,40 @@ def check_sampling(temperature: float, top_p: float) -> None:
         )
 
 
-def choose(
-    logits_V: jax.Array, key: jax.Array, temperature: jax.Array, top_p: jax.Array
-) -> jax.Array:
-    """The next token id: the largest logit at temperature 0, else nucleus sampling.
+def choose(logits_BV: jax.Array, done: jax.Array, asked: Request) -> jax.Array:
+    """The next token id of each text: the largest logit at temperature 0, else nucleus sampling.
 
     Nucleus sampling (arXiv 1904.09751, section 3.1) draws from the smallest set of most likely
     tokens whose probability reaches `top_p`.
+
+    Args:
+      logits_BV: float32.
+      done: tokens drawn before, which the draw depends on beside the text's seed.
+      asked: temperature, top_p and seeds.
+
+    Returns:
+      int32 [B].
     """
-    scaled = logits_V / jnp.maximum(temperature, 1e-6)
-    order = jnp.argsort(-scaled)
-    probability = jax.nn.softmax(scaled[order])
-    before = jnp.cumsum(probability) - probability
-    kept = jnp.where(before < top_p, scaled[order], -jnp.inf)
-    sampled = order[jax.random.categorical(key, kept)]
-    return jnp.where(temperature == 0, jnp.argmax(logits_V), sampled)
+    temperature, top_p = asked.knobs
+
+    def draw(logits_V: jax.Array, seed: jax.Array) -> jax.Array:
+        key = jax.random.fold_in(jax.random.key(seed), done)
+        scaled_V = logits_V / jnp.maximum(temperature, 1e-6)
+        order_V = jnp.argsort(-scaled_V)
+        probability_V = jax.nn.softmax(scaled_V[order_V])
+        before_V = jnp.cumsum(probability_V) - probability_V
+        kept_V = jnp.where(before_V < top_p, scaled_V[order_V], -jnp.inf)
+        return order_V[jax.random.categorical(key, kept_V)]
+
+    return jax.lax.cond(  # sorting the vocabulary takes longer than a small model
+        temperature == 0,
+        lambda: jnp.argmax(logits_BV, axis=-1).astype(jnp.int32),
+        lambda: jax.vmap(draw)(logits_BV, asked.seeds_B).astype(jnp.int32),
+    )
 
 
 class Generator:
-    """Generates from one model; compiled once a prompt length.
+    """Generates from one model.
 
     Args:
       bind: (params, frozen) -> model.
@@ -65,22 +107,8 @@ class Generator:
         self, bind: Callable[[Params, Params], Any], arch: Architecture, rows: int, dtype: Any
     ):
         self._bind, self._arch, self._rows, self._dtype = bind, arch, rows, dtype
-        self._first = jax.jit(self._begin, static_argnames="length")
-        self._next = jax.jit(self._step, donate_argnums=2)
-
-    def _begin(self, params, frozen, tokens_BS, seeds_B, i, knobs, *, length):
-        cache = llama.init_cache(self._arch, len(seeds_B), length, self._dtype)
-        return self._step(params, frozen, cache, tokens_BS, seeds_B, i, knobs)
-
-    def _step(self, params, frozen, cache, tokens_BS, seeds_B, i, knobs):
-        model = self._bind(params, frozen)
-        hidden_BSD, cache = model(tokens_BS, cache=cache)
-        logits_BV = model.logits(hidden_BSD[:, -1:])[:, 0]
-        logits_BV = jnp.where(jnp.arange(logits_BV.shape[1]) < self._rows, logits_BV, -jnp.inf)
-        keys_B = jax.vmap(lambda seed: jax.random.fold_in(jax.random.key(seed), i))(seeds_B)
-        new_B = jax.vmap(choose, (0, 0, None, None))(logits_BV, keys_B, knobs[0], knobs[1])
-        # On every device whole, so that each process of a job can read it.
-        return constrain(new_B, None), cache
+        self._begin = jax.jit(self._prefill, static_argnames="room")
+        self._go_on = jax.jit(self._loop, donate_argnums=1)
 
     def __call__(
         self,
@@ -94,80 +122,180 @@ class Generator:
         seed: int = 0,
         stop: Collection[int] = (),
     ) -> Iterator[int]:
-        """The new token ids, one by one, until one of `stop` (not given) or `max_new_tokens`.
+        """The new token ids, as they come, until one of `stop` (not given) or `max_new_tokens`.
 
         Raises:
           InputError: no prompt, or it and the new tokens are longer than the model's context.
         """
-        self._check(prompt, max_new_tokens, temperature, top_p)
-        knobs = np.array([temperature, top_p], np.float32)
-        steps = self._tokens(params, frozen, prompt, max_new_tokens, knobs, [seed])
-        return itertools.takewhile(lambda token: token not in stop, (new for (new,) in steps))
+        self._check([prompt], max_new_tokens, temperature, top_p)
+        asked = _request([seed], temperature, top_p, stop)
+        return self._stream((params, frozen), prompt, max_new_tokens, asked)
 
     def several(
         self,
         params: Params,
         frozen: Params,
-        prompt: Sequence[int],
+        prompts: Sequence[Sequence[int]],
         max_new_tokens: int,
         *,
-        temperature: float,
-        top_p: float,
-        seeds: Sequence[int],
+        temperature: float = 0.0,
+        top_p: float = 1.0,
+        seeds: Sequence[int] | None = None,
         stop: Collection[int] = (),
     ) -> list[list[int]]:
-        """The new token ids of several texts from one prompt, computed together; one a seed.
+        """The new token ids of several texts, computed together.
+
+        Args:
+          params, frozen: the arrays that `bind` takes.
+          prompts: token ids of each.
+          max_new_tokens: of each.
+          temperature, top_p: see `choose`.
+          seeds: one a text, whose draws it shares with no other; None: 0 for all.
+          stop: ids that end a text, and are not given.
 
         Raises:
           InputError: as for one text.
         """
-        self._check(prompt, max_new_tokens, temperature, top_p)
-        knobs = np.array([temperature, top_p], np.float32)
-        texts: list[list[int]] = [[] for _ in seeds]
-        going = [True] * len(seeds)
-        for tokens in self._tokens(params, frozen, prompt, max_new_tokens, knobs, seeds):
-            going = [on and token not in stop for on, token in zip(going, tokens, strict=True)]
-            if not any(going):
-                break
-            for text, on, token in zip(texts, going, tokens, strict=True):
-                text += [token] * on
-        return texts
+        self._check(prompts, max_new_tokens, temperature, top_p)
+        asked = _request(seeds or [0] * len(prompts), temperature, top_p, stop)
+        weights = params, frozen
+        state = self._begun(weights, prompts, max_new_tokens, asked)
+        state = self._go_on(weights, state, asked, np.int32(max_new_tokens))
+        new_BN = np.asarray(state.new_BN)[:, :max_new_tokens]
+        return [row[row >= 0].tolist() for row in new_BN]
 
     def _check(
-        self, prompt: Sequence[int], max_new_tokens: int, temperature: float, top_p: float
+        self,
+        prompts: Sequence[Sequence[int]],
+        max_new_tokens: int,
+        temperature: float,
+        top_p: float,
     ) -> None:
         check_sampling(temperature, top_p)
-        if not prompt:
+        if not all(prompts):
             raise InputError(
                 "the prompt is empty and the tokenizer has no BOS token; give a prompt"
             )
-        context = self._arch.max_position_embeddings
-        if len(prompt) >= context:
+        context, longest = self._arch.max_position_embeddings, max(map(len, prompts))
+        if longest >= context:
             raise InputError(
-                f"a prompt of {len(prompt)} tokens leaves no room for new ones in the model's "
+                f"a prompt of {longest} tokens leaves no room for new ones in the model's "
                 f"context of {context}; shorten it"
             )
-        if len(prompt) + max_new_tokens > context:
+        if longest + max_new_tokens > context:
             raise InputError(
-                f"a prompt of {len(prompt)} tokens and {max_new_tokens} new ones are more than the "
+                f"a prompt of {longest} tokens and {max_new_tokens} new ones are more than the "
                 f"model's context of {context}; lower --max_new_tokens"
             )
 
-    def _tokens(self, params, frozen, prompt, max_new_tokens, knobs, seeds) -> Iterator[list[int]]:
-        """The next token of each text, step by step."""
-        length = len(prompt) + max_new_tokens
-        seeds_B = np.array([seed % 2**32 for seed in seeds], np.uint32)
-        tokens_BS = np.tile(np.asarray(prompt, np.int32), (len(seeds), 1))
-        for i in range(max_new_tokens):
-            at = np.uint32(i)
-            if i == 0:
-                new_B, cache = self._first(
-                    params, frozen, tokens_BS, seeds_B, at, knobs, length=length
-                )
-            else:
-                new_B, cache = self._next(params, frozen, cache, tokens_BS, seeds_B, at, knobs)
-            tokens_BS = np.asarray(new_B)[:, None]
-            yield tokens_BS[:, 0].tolist()
+    def _stream(
+        self, weights: Weights, prompt: Sequence[int], max_new_tokens: int, asked: Request
+    ) -> Iterator[int]:
+        """As many tokens at a time as come within a moment, which begins with one."""
+        alone = jax.process_count() == 1
+        state, told, more = None, 0, 1 if alone else _SEVERAL
+        while told < max_new_tokens:
+            began = time.monotonic()
+            state = state or self._begun(weights, [prompt], max_new_tokens, asked)
+            until = min(told + more, max_new_tokens)
+            state = self._go_on(weights, state, asked, np.int32(until))
+            new = np.asarray(state.new_BN)[0, told:until]
+            yield from new[new >= 0].tolist()
+            if (new < 0).any():
+                return
+            told = until
+            if alone and time.monotonic() - began < _MOMENT:
+                more *= 2
+
+    def _begun(
+        self,
+        weights: Weights,
+        prompts: Sequence[Sequence[int]],
+        max_new_tokens: int,
+        asked: Request,
+    ) -> State:
+        """The prompts read, and the first new token of each."""
+        lengths_B = np.array([len(prompt) for prompt in prompts], np.int32)
+        tokens_BS = np.zeros((len(prompts), _room(int(lengths_B.max()))), np.int32)
+        for row, prompt in zip(tokens_BS, prompts, strict=True):
+            row[-len(prompt) :] = prompt
+        room = _room(max_new_tokens)
+        return self._begin(weights, tokens_BS, lengths_B, asked, room=room)
+
+    def _prefill(
+        self,
+        weights: Weights,
+        tokens_BS: jax.Array,
+        lengths_B: jax.Array,
+        asked: Request,
+        *,
+        room: int,
+    ) -> State:
+        B, S = tokens_BS.shape
+        places_S = jnp.arange(S, dtype=jnp.int32)
+        positions_BS = places_S - (S - lengths_B[:, None])
+        segments_BS = (positions_BS >= 0).astype(jnp.int32)  # 0: what fills up
+        state = State(
+            llama.init_cache(self._arch, B, S + room, self._dtype),
+            jnp.full((B, room), -1, jnp.int32),
+            jnp.ones(B, bool),
+            lengths_B,
+            jnp.int32(0),
+        )
+        positions_BS = jnp.maximum(positions_BS, 0)
+        return self._advance(weights, state, asked, tokens_BS, positions_BS, segments_BS)
+
+    def _loop(self, weights: Weights, state: State, asked: Request, until: jax.Array) -> State:
+        def unfinished(state: State) -> jax.Array:
+            return (state.done < until) & state.going_B.any()
+
+        def step(state: State) -> State:
+            last_B1 = jax.lax.dynamic_slice_in_dim(state.new_BN, state.done - 1, 1, axis=1)
+            positions_B1 = (state.lengths_B + state.done - 1)[:, None]
+            tokens_B1 = jnp.maximum(last_B1, 0)  # of a text that has ended, any
+            ones_B1 = jnp.ones_like(tokens_B1)
+            return self._advance(weights, state, asked, tokens_B1, positions_B1, ones_B1)
+
+        return jax.lax.while_loop(unfinished, step, state)
+
+    def _advance(
+        self,
+        weights: Weights,
+        state: State,
+        asked: Request,
+        tokens_BS: jax.Array,
+        positions_BS: jax.Array,
+        segments_BS: jax.Array,
+    ) -> State:
+        """Reads tokens, and chooses what follows the last of each text."""
+        model = self._bind(*weights)
+        hidden_BSD, cache = model(tokens_BS, positions_BS, segments_BS, state.cache)
+        logits_BV = model.logits(hidden_BSD[:, -1:])[:, 0]
+        logits_BV = jnp.where(jnp.arange(logits_BV.shape[1]) < self._rows, logits_BV, -jnp.inf)
+        chosen_B = constrain(choose(logits_BV, state.done, asked), None)
+        going_B = state.going_B & (chosen_B[:, None] != asked.stop).all(axis=1)
+        new_B1 = jnp.where(going_B, chosen_B, -1)[:, None]
+        new_BN = jax.lax.dynamic_update_slice_in_dim(state.new_BN, new_B1, state.done, axis=1)
+        # On every device whole, so that each process of a job can read it.
+        new_BN = constrain(new_BN, None, None)
+        return State(cache, new_BN, going_B, state.lengths_B, state.done + 1)
+
+
+def _room(tokens: int) -> int:
+    """The size that so many tokens are filled up to."""
+    return max(_SMALLEST, 1 << (tokens - 1).bit_length())
+
+
+def _request(
+    seeds: Sequence[int], temperature: float, top_p: float, stop: Collection[int]
+) -> Request:
+    ids = sorted(stop)
+    ids += [-1] * (_room(len(ids) or 1) - len(ids))  # or their number would be compiled, too
+    return Request(
+        np.array([seed % 2**32 for seed in seeds], np.uint32),
+        np.array([temperature, top_p], np.float32),
+        np.array(ids, np.int32),
+    )
 
 
 def prompt_ids(tokenizer: Tokenizer, prompt: str) -> list[int]:

@@ -9,9 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from maxlite import generate
 from maxlite.config import Architecture
 from maxlite.errors import InputError
-from maxlite.generate import Generator, check_sampling, choose, prompt_ids, stop_ids
+from maxlite.generate import Generator, Request, check_sampling, choose, prompt_ids, stop_ids
 from maxlite.model import llama
 from maxlite.state.ready import ready_model
 from maxlite.tokenizer import load_tokenizer
@@ -139,12 +140,47 @@ def test_several_texts_at_once_are_those_of_their_seeds(generator, params):
     seeds = [3, 11, 4]
     one_by_one = [list(generator(params, {}, PROMPT, 20, seed=s, **settings)) for s in seeds]
     assert len({tuple(text) for text in one_by_one}) == 3
-    assert generator.several(params, {}, PROMPT, 20, seeds=seeds, **settings) == one_by_one
+    assert generator.several(params, {}, [PROMPT] * 3, 20, seeds=seeds, **settings) == one_by_one
     stop = {one_by_one[0][5], one_by_one[2][0]}
     cut = [list(itertools.takewhile(lambda t: t not in stop, text)) for text in one_by_one]
-    assert generator.several(params, {}, PROMPT, 20, seeds=seeds, stop=stop, **settings) == cut
+    settings |= {"stop": stop}
+    assert generator.several(params, {}, [PROMPT] * 3, 20, seeds=seeds, **settings) == cut
     with pytest.raises(InputError, match="prompt is empty"):
-        generator.several(params, {}, [], 5, seeds=seeds, **settings)
+        generator.several(params, {}, [PROMPT, []], 5, **settings)
+
+
+def test_prompts_of_different_lengths_share_a_batch(generator, params, logits):
+    """What fills up the shorter ones is not seen, and each ends by itself."""
+    prompts = [PROMPT, [7], list(range(17))]
+    alone = [list(generator(params, {}, prompt, 6)) for prompt in prompts]
+    assert generator.several(params, {}, prompts, 6) == alone
+    ids = [*prompts[2]]
+    for token in alone[2]:
+        assert token == int(logits(params, ids)[:ROWS].argmax())
+        ids.append(token)
+    stop = {alone[1][0], alone[0][3]}
+    cut = [list(itertools.takewhile(lambda t: t not in stop, text)) for text in alone]
+    assert len({len(text) for text in cut}) > 1
+    assert generator.several(params, {}, prompts, 6, stop=stop) == cut
+    with pytest.raises(InputError, match=r"17 tokens and 20 new ones .* 24"):
+        generator.several(params, {}, prompts, 20)
+
+
+def test_it_is_compiled_once_for_many_lengths(params):
+    """Whatever the prompts, the number of new tokens and what ends a text, within a size."""
+    generator = Generator(BIND, ARCH, ROWS, jnp.float32)
+    list(generator(params, {}, PROMPT, 9))
+    list(generator(params, {}, PROMPT[:2], 5, temperature=1.0, top_p=0.5, seed=3, stop={1, 2}))
+    generator.several(params, {}, [[1] * 16], 16 - 8)
+    assert (generator._begin._cache_size(), generator._go_on._cache_size()) == (1, 1)
+
+
+def test_the_loop_ends_with_the_last_text(generator, params):
+    whole = list(generator(params, {}, PROMPT, 20))
+    asked = generate._request([0], 0.0, 1.0, {whole[2]})
+    state = generator._begun((params, {}), [PROMPT], 20, asked)
+    state = generator._go_on((params, {}), state, asked, np.int32(20))
+    assert int(state.done) == 3 and np.asarray(state.new_BN)[0, :4].tolist() == [*whole[:2], -1, -1]
 
 
 # --- sampling ------------------------------------------------------------------------------------
@@ -175,8 +211,9 @@ def draws():
 
     @jax.jit
     def many(logits, temperature, top_p):
-        keys = jax.random.split(jax.random.key(0), 4000)
-        return jax.vmap(choose, (None, 0, None, None))(logits, keys, temperature, top_p)
+        knobs = jnp.array([temperature, top_p])
+        asked = Request(jnp.arange(4000, dtype=jnp.uint32), knobs, jnp.array([-1]))
+        return choose(jnp.tile(logits, (4000, 1)), jnp.int32(0), asked)
 
     def count(logits, temperature, top_p):
         drawn = many(jnp.asarray(logits, jnp.float32), np.float32(temperature), np.float32(top_p))

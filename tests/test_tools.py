@@ -271,6 +271,25 @@ def test_how_many_at_a_time_does_not_matter(desk, unchanged, tmp_path):
     assert len(set(snapshot(tmp_path).values())) == 1
 
 
+def test_several_prompts_are_continued_together(desk, unchanged, tmp_path):
+    said = ["the cat", "", "my old friend likes the garden"]
+    prompts = [f"--prompt={prompt}" for prompt in said]
+    alone = [generated(desk, prompt, "--max_new_tokens=12") for prompt in prompts]
+    arguments = ["tools.generate", f"--model={desk}/model", *prompts, "--max_new_tokens=12"]
+    outcome = call(*arguments, f"--json={tmp_path}/f.json")
+    assert outcome.status == 0, outcome.err
+    assert outcome.out == "\n\n".join(one["text"] for one in alone) + "\n"
+    assert json.loads((tmp_path / "f.json").read_text()) == {"texts": alone}
+    texts = tmp_path / "x.jsonl"
+    warm = ["--count=2", "--temperature=1.5", "--batch_size=4", f"--out={texts}"]
+    assert call(*arguments, *warm).status == 0
+    found = [json.loads(line)["text"] for line in texts.read_text("utf-8").splitlines()]
+    warm = [f"--prompt={said[1]}", "--max_new_tokens=12", "--temperature=1.5", "--seed=3"]
+    assert len(found) == 6 and found[3] == generated(desk, *warm)["text"]
+    sentence = call(*arguments, "--max_new_tokens=120").sentence
+    assert "are more than the model's context of 128" in sentence
+
+
 def test_one_text_may_go_to_a_file_too(desk, unchanged, tmp_path):
     greedy = ["--prompt=the cat", "--max_new_tokens=12"]
     outcome = call("tools.generate", f"--model={desk}/model", *greedy, f"--out={tmp_path}/x.jsonl")
