@@ -13,6 +13,7 @@ search and read in time that grows with S alone.
 """
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -21,6 +22,7 @@ from maxlite.data.view import View
 KEYS: dict[str, type] = dict.fromkeys(("tokens", "targets", "segments", "positions"), np.int32)
 KEYS["weights"] = np.float32
 Row = dict[str, np.ndarray]
+_FILLING = 16  # rows of an evaluation that are open at a time
 
 
 def windows(view: View, seq_len: int) -> int:
@@ -80,7 +82,9 @@ def evaluation_rows(
     which therefore see at least window - stride earlier tokens. Without a BOS a document's first
     token has nothing before it and isn't scored, while its bytes still count.
 
-    Windows of several documents share a row as segments, in order, each row filled before the next.
+    Windows of several documents share a row as segments. A few rows are filled at a time, and each
+    window goes into the fullest one that has room for it: one row at a time would leave a fifth to
+    a third of the places empty, and the model computes those as well.
 
     Args:
       documents: token ids of each document, int [T].
@@ -94,7 +98,7 @@ def evaluation_rows(
     stride = stride or max(1, window // 2)
     if not 1 <= stride <= window:
         raise ValueError(f"stride {stride} is not between 1 and the window of {window}")
-    row, used, segment = _empty(window), 0, 0
+    filling: list[_Filling] = []
     for document in documents:
         ids = np.asarray(document, np.int32)
         if bos is not None:
@@ -103,19 +107,35 @@ def evaluation_rows(
         start = 0
         while scored < len(ids) - 1:
             n = min(window, len(ids) - 1 - start)
-            if used + n > window:
-                yield row
-                row, used, segment = _empty(window), 0, 0
-            segment += 1
-            at = slice(used, used + n)
+            roomy = [one for one in filling if one.used + n <= window]
+            if not roomy:
+                if len(filling) == _FILLING:
+                    yield filling.pop(_fullest(filling)).row
+                filling.append(_Filling(_empty(window)))
+                roomy = filling[-1:]
+            one = roomy[_fullest(roomy)]
+            row, at = one.row, slice(one.used, one.used + n)
+            one.used, one.segments = one.used + n, one.segments + 1
             row["tokens"][at] = ids[start : start + n]
             row["targets"][at] = ids[start + 1 : start + n + 1]
-            row["segments"][at] = segment
+            row["segments"][at] = one.segments
             row["positions"][at] = np.arange(n)
             row["weights"][at] = np.arange(start, start + n) >= scored
-            used, scored, start = used + n, start + n, start + stride
-    if used:
-        yield row
+            scored, start = start + n, start + stride
+    yield from (one.row for one in filling)
+
+
+@dataclass
+class _Filling:
+    """A row that windows are put into."""
+
+    row: Row
+    used: int = 0
+    segments: int = 0
+
+
+def _fullest(rows: list[_Filling]) -> int:
+    return max(range(len(rows)), key=lambda i: rows[i].used)
 
 
 def _empty(window: int) -> Row:

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from maxlite.data import packing
 from maxlite.data.packing import KEYS, evaluation_rows, training_row, windows
 from maxlite.data.view import View
 
@@ -73,7 +74,7 @@ def test_one_token_is_no_window(make_cache):
 def check_evaluation(documents, window, stride, bos):
     """Replays rows and returns, for each document, how often each of its tokens was scored."""
     rows = list(evaluation_rows(map(np.array, documents), window, stride, bos))
-    pieces = []  # windows in order, from all rows
+    pieces = []  # windows, from all rows
     for row in rows:
         used = int((row["segments"] > 0).sum())
         assert not any(values[used:].any() for values in row.values())
@@ -88,10 +89,10 @@ def check_evaluation(documents, window, stride, bos):
         scores = np.zeros(len(sequence), int)
         start = 0
         while len(sequence) > 1 and not scores[1:].all():
-            piece = pieces.pop(0)
-            n = len(piece["tokens"])
-            assert piece["tokens"].tolist() == sequence[start : start + n]
-            assert piece["targets"].tolist() == sequence[start + 1 : start + n + 1]
+            n = min(window, len(sequence) - 1 - start)
+            wanted = sequence[start : start + n], sequence[start + 1 : start + n + 1]
+            found = [(p["tokens"].tolist(), p["targets"].tolist()) for p in pieces]
+            piece = pieces.pop(found.index(wanted))
             for position in np.flatnonzero(piece["weights"]):
                 scores[start + 1 + position] += 1
                 context = position + 1
@@ -128,6 +129,16 @@ def test_short_documents_share_rows(random_documents):
     rows = check_evaluation(random_documents, 64, 32, 1)
     used = sum(map(len, random_documents))
     assert len(rows) <= used / (64 - 14) + 1  # no row wastes more than the longest document
+
+
+def test_rows_are_nearly_full(monkeypatch):
+    """Windows of 40 % to all of a row, which in order would leave a quarter empty."""
+    rng = np.random.default_rng(0)
+    documents = [rng.integers(10, 500, n).tolist() for n in rng.integers(10, 64, 400)]
+    used = sum(map(len, documents))  # with a BOS, and without a last token
+    assert len(check_evaluation(documents, 64, 32, 1)) < 1.1 * used / 64
+    monkeypatch.setattr(packing, "_FILLING", 1)
+    assert len(check_evaluation(documents, 64, 32, 1)) > 1.25 * used / 64
 
 
 def test_stride_must_fit():
