@@ -2,12 +2,14 @@
 
 import dataclasses
 import importlib.util
+import math
 from types import SimpleNamespace
 
 import pytest
 from commands import call
 
-from tools.benchmarks import startup
+from maxlite.state.claims import claim
+from tools.benchmarks import checkpointing, startup
 
 
 def test_a_start_is_cut_into_its_parts(monkeypatch, capsys, tmp_path):
@@ -38,3 +40,16 @@ def test_a_start_is_cut_into_its_parts(monkeypatch, capsys, tmp_path):
 def test_a_dry_run_starts_nothing():
     outcome = call("tools.benchmark", "startup", "--dry_run")
     assert outcome.status == 0 and "would start training" in outcome.err
+
+
+def test_a_save_is_timed_beside_a_step(monkeypatch, capsys, tmp_path):
+    small = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "vocab_size": 600}
+    small |= {"num_attention_heads": 4, "num_key_value_heads": 4, "head_dim": 8}
+    arch = dataclasses.replace(checkpointing.ARCH, **small)
+    monkeypatch.setattr(checkpointing, "ARCH", arch)
+    (row,) = checkpointing.measure(SimpleNamespace(runs=2, dir=str(tmp_path), dry_run=False))
+    assert row["ratio"] == pytest.approx(row["ours"] / row["peer"]) and row["runs"] == 2
+    assert row["written"] >= row["ours"] > 0 and row["while_writing"] > 0
+    weights = sum(math.prod(shape) for shape in claim("everything", arch).whole.values())
+    assert row["checkpoint_mib"] == pytest.approx(12 * weights / 2**20, rel=1e-3)
+    assert row["name"] in capsys.readouterr().out and not list(tmp_path.iterdir())

@@ -1,5 +1,6 @@
 """Measures maxlite beside what people use today: python -m tools.benchmark VERB [--flags]
 
+  checkpoint  how long a save holds up training, beside a step; and a step while it is written
   data      packed sequences that are read, beside what a train step consumes; tokenising, cleaning
   import    a model folder onto this machine's devices: time and peak memory, beside transformers
   freeze    a step with a part frozen, beside the full step and a hook that masks gradients
@@ -37,6 +38,7 @@ flags.DEFINE_integer("processes", 1, "import: also into so many processes of one
 flags.DEFINE_enum("against", "transformers", ["transformers", "none"], "import: the peer.")
 
 VERBS = {
+    "checkpoint": "checkpointing",
     "data": "data",
     "freeze": "freeze",
     "import": "importing",

@@ -53,10 +53,8 @@ def train(config: config_lib.Config, dry_run: bool = False) -> bool:
                 job.run.set_status(status="finished", step=config.steps, steps=config.steps)
             say(f"the run in {job.run.path} is finished at step {config.steps}", speak)
         else:
-            trainer = Trainer(job, signals)
             with jax.set_mesh(job.mesh):
-                trainer.run()
-            return signals.raised or bool(trainer.compiling and trainer.compiling.going)
+                Trainer(job, signals).run()
     return signals.raised
 
 

@@ -1,6 +1,7 @@
 """The train step before it is compiled: what training runs, and what a plan asks a compiler about.
 
-Both lower the same function over the same shapes, dtypes and places, and neither needs an array.
+Both lower the same function over the same shapes, dtypes and places. Training takes them from its
+arrays, a plan works them out for devices that need not be there.
 """
 
 from __future__ import annotations
@@ -46,6 +47,11 @@ def make_optimizer(config: Config, claims: Claims) -> optax.GradientTransformati
     """The optimizer of a run, each leaf by its rule."""
     by_rule = {name: claims.rule(name) for name in claims.trained}
     return optim.make_optimizer(config, by_rule, claims.begun)
+
+
+def abstract(x: Any) -> jax.ShapeDtypeStruct:
+    """The shape, dtype and place of an array."""
+    return placed(x, x.sharding)
 
 
 def placed(x: Any, sharding: Any) -> jax.ShapeDtypeStruct:

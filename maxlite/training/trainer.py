@@ -26,9 +26,8 @@ from maxlite.storage import Url
 from maxlite.training import metrics as metrics_lib
 from maxlite.training import optim
 from maxlite.training.begin import begin
-from maxlite.training.compiling import Compiling
 from maxlite.training.job import Job
-from maxlite.training.lowering import make_optimizer
+from maxlite.training.lowering import abstract, lowered, make_optimizer
 from maxlite.training.stop import Stop, StopSignals
 from maxlite.training.watchdog import Watchdog
 
@@ -42,14 +41,10 @@ class Trainer:
         self.optimizer = make_optimizer(job.config, job.claims)
         self.schedule = optim.schedule(job.config)
         self.batch_sharding = mesh_lib.batch_sharding(job.mesh)
-        self.flags = mesh_lib.flags(job.mesh)
         self.replicated = mesh_lib.replicated(job.mesh)
-        self.compiling: Compiling | None = None
 
     def run(self) -> None:
         """Trains to the end. Every way out leaves a true status.json."""
-        if self.job.resumed < self.config.steps:
-            self.compiling = Compiling(self.job, self.optimizer)
         self.state, self.frozen, self.step = begin(self.job, self.optimizer)
         self.saved, self.saved_at = self.job.resumed, time.monotonic()
         self._open()
@@ -126,17 +121,28 @@ class Trainer:
             return base.of_copy(source.host, folder)
         return source.base()
 
+    def _compile(self) -> None:
+        began = time.monotonic()
+        job = self.job
+        state, frozen = jax.tree.map(abstract, (self.state, self.frozen))
+        step = lowered(
+            job.bind, self.optimizer, job.dropout_seed, job.mesh, job.batch_shape, state, frozen
+        )
+        self._step = step.compile()
+        self.flags = mesh_lib.flags(job.mesh)
+        seconds = time.monotonic() - began
+        self.metrics.pause(seconds)
+        kept = jax.config.values["jax_compilation_cache_dir"]
+        say(f"compiled in {seconds:.1f} s{f', kept in {kept}' if kept else ''}", self.speak)
+
     def _finish(self) -> None:
         """All that is left to do; a signal leaves it with `Stop`."""
         job, config = self.job, self.config
         self.scorer = Scorer(job.bind, job.mesh, job.batch_shape[1], config.seq_len)
         self.generator = Generator(job.bind, job.source.architecture, job.tokenizer.rows, job.dtype)
-        if self.compiling:
-            began = time.monotonic()
+        if self.step < config.steps:
             with self.signals.interruptible(), self.watchdog.paused():
-                self._step, seconds = self.compiling.result()
-            self.metrics.pause(time.monotonic() - began)
-            say(f"compiled in {seconds:.1f} s", self.speak)
+                self._compile()
         self._train()
         self._save()
         self.checkpoints.wait()

@@ -153,11 +153,7 @@ def test_a_plan_lowers_what_training_compiles():
         for name, shape in one.claims.shapes.items()
     }
     params = {name: arrays[name] for name in one.claims.trained}
-
-    def abstract(x):
-        return lowering.placed(x, x.sharding)
-
     like = lowering.abstract_state(one.claims, spread, optimizer, mesh)
-    assert jax.tree.map(abstract, params) == like.params
-    frozen = {name: abstract(arrays[name]) for name in one.claims.frozen}
+    assert jax.tree.map(lowering.abstract, params) == like.params
+    frozen = {name: lowering.abstract(arrays[name]) for name in one.claims.frozen}
     assert frozen == lowering.abstract_frozen(one.claims, spread, one.dtypes)

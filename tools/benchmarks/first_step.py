@@ -56,18 +56,15 @@ def _tell(began: float) -> NoReturn:
 
 
 def ours(began: float, config: str, out: str) -> None:
-    """`maxlite.train`, until the figures of its first step are there.
-
-    It compiles while it reads the model: of compiling only the wait that is left counts.
-    """
+    """`maxlite.train`, until the figures of its first step are there."""
     from maxlite import train
-    from maxlite.training import compiling, job, trainer
+    from maxlite.training import job, trainer
 
     _parts["import"] = time.monotonic() - began
     _watch(job, "load_tokenizer", "tokenizer")
     _watch(job, "load_corpus", "text")
     _watch(trainer, "begin", "model")
-    _watch(compiling.Compiling, "result", "compile")
+    _watch(trainer.Trainer, "_compile", "compile")
     _watch(trainer.Trainer, "_train", "step")
 
     def look(self: Any, step: int, figures: Any) -> bool:
