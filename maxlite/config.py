@@ -84,7 +84,6 @@ class Optimizer:
     beta1: float = 0.9
     beta2: float = 0.95
     eps: float = 1e-8
-    max_skipped: int = 20  # steps in a row with a non-finite gradient before the run stops
 
 
 @dataclass
@@ -123,6 +122,7 @@ class Config:
     seq_len: int = 512
     accumulate: int = 1
     seed: int = 0
+    z_loss: float = 0.0  # weight of log(Z)² beside the loss, in training alone (arXiv 2204.02311)
     mesh: str = "fsdp=-1"
     keep_optimizer: bool = False  # go on with the optimizer state of the run that `model` names
     train: str = "everything"  # short names from maxlite.rules, or in a file a tuple of Rules
@@ -159,6 +159,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "seq_len": (2, math.inf),
     "accumulate": (1, math.inf),
     "seed": (0, 2**31 - 1),
+    "z_loss": (0, math.inf),
     "scan_unroll": (1, math.inf),
     "data.held_out": (0, 0.5),
     "optimizer.learning_rate": (0, math.inf),
@@ -169,7 +170,6 @@ RANGES: dict[str, tuple[float, float]] = {
     "optimizer.beta1": (0, 0.999999),
     "optimizer.beta2": (0, 0.999999),
     "optimizer.eps": (0, 1),
-    "optimizer.max_skipped": (1, math.inf),
     "checkpoint.every": (1, math.inf),
     "checkpoint.minutes": (0, math.inf),
     "checkpoint.keep": (1, math.inf),

@@ -11,11 +11,10 @@ import math
 from collections.abc import Sequence
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from maxlite.data.packing import Row, evaluation_rows
-from maxlite.model.loss import token_nll
+from maxlite.model.loss import row_losses
 from maxlite.state import mesh as mesh_lib
 from maxlite.state.ready import Ready, ready_model
 
@@ -42,10 +41,7 @@ class TextScorer:
 
         def sums(params: dict[str, jax.Array], batch: dict[str, jax.Array]) -> jax.Array:
             one = jax.tree.map(lambda x: x[0], batch)
-            model = ready.bind(params, {})
-            hidden_BSD = model(one["tokens"], one["positions"], one["segments"])
-            nll_BS = token_nll(model.scores(hidden_BSD), one["targets"])
-            return jnp.sum(one["weights"] * nll_BS, axis=-1)
+            return row_losses(ready.bind(params, {}), one)[0]
 
         self._sums = jax.jit(sums, out_shardings=mesh_lib.replicated(ready.mesh))
 

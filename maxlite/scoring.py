@@ -19,7 +19,7 @@ from tqdm import tqdm
 from maxlite.data.corpus import Corpus
 from maxlite.data.loader import Groups, ahead
 from maxlite.data.losses_work import Work
-from maxlite.model.loss import token_nll
+from maxlite.model.loss import row_losses
 from maxlite.state import batch as batch_lib
 from maxlite.state import mesh as mesh_lib
 from maxlite.state.ready import Ready
@@ -107,11 +107,7 @@ def _losses(
 
     def sums(params: dict[str, jax.Array], batch: dict[str, jax.Array]) -> jax.Array:
         one = jax.tree.map(lambda x: x[0], batch)
-        model = ready.bind(params, {})
-        hidden_BSD = model(one["tokens"], one["positions"], one["segments"])
-        nll_BS = token_nll(model.scores(hidden_BSD), one["targets"])
-        weights_BS = one["weights"]
-        return jnp.stack([jnp.sum(weights_BS * nll_BS, -1), jnp.sum(weights_BS, -1)])
+        return jnp.stack(row_losses(ready.bind(params, {}), one))
 
     run = jax.jit(sums, out_shardings=mesh_lib.replicated(ready.mesh))
     waiting: deque[jax.Array] = deque()

@@ -4,6 +4,7 @@
   data      packed sequences that are read, beside what a train step consumes; tokenising, cleaning
   import    a model folder onto this machine's devices: time and peak memory, beside transformers
   freeze    a step with a part frozen, beside the full step and a hook that masks gradients
+  loss      the loss in chunks with its gradient, beside the plain one and PyTorch's
   qlora     adapters over weights in nf4, beside the same over weights as stored; with --text
   second_look  a second round on what was hard, beside one on a random half
   startup   a person's wait for the first step of training, beside a plain script on transformers
@@ -42,6 +43,7 @@ VERBS = {
     "data": "data",
     "freeze": "freeze",
     "import": "importing",
+    "loss": "loss",
     "qlora": "qlora",
     "second_look": "second_look",
     "startup": "startup",

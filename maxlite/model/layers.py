@@ -22,6 +22,7 @@ from flax import nnx
 from maxlite.config import Architecture
 from maxlite.model.attention import attention
 from maxlite.model.cache import Cache
+from maxlite.model.head import Head
 from maxlite.model.layout import constrain, shards
 from maxlite.model.rope import rotate
 from maxlite.model.variables import value
@@ -144,29 +145,19 @@ class Table(nnx.Module):
             x_BSD = x_BSD + self.scale * jnp.einsum("rbs,dr->bsd", z_RBS, b_DR.astype(dtype))
         return x_BSD
 
-    def scores(self, hidden_BSD: jax.Array, key: jax.Array | None = None) -> list[jax.Array]:
-        """The products of hidden states with every row, float32 [B, S, Vi] for each part."""
-        tables = [
-            constrain(value(part).astype(hidden_BSD.dtype), "vocab", "width")
-            for part in self.weight
-        ]
+    def head(self, hidden_BSD: jax.Array, key: jax.Array | None = None) -> Head:
+        """The products of hidden states with every row."""
+        tables = [value(part) for part in self.weight]
         if not self.adapter:
-            return [self._scores(table_VD, hidden_BSD) for table_VD in tables]
-        a_RD, b_VR = (value(part).astype(hidden_BSD.dtype) for part in self.adapter)
+            return Head((hidden_BSD,), tuple((table_VD,) for table_VD in tables))
+        a_RD, b_VR = (value(part) for part in self.adapter)
+        a_RD = a_RD.astype(hidden_BSD.dtype)
         z_BSR = self.scale * jnp.einsum("bsd,rd->bsr", self.dropout(hidden_BSD, key), a_RD)
-        found = []
-        for table_VD, start in zip(tables, self.starts, strict=True):
-            own_VR = b_VR[start : start + table_VD.shape[0]]
-            found.append(self._scores(table_VD, hidden_BSD) + self._scores(own_VR, z_BSR))
-        return found
-
-    def _scores(self, rows_VD: jax.Array, hidden_BSD: jax.Array) -> jax.Array:
-        # Rows are spread like the logits, or the backward pass would gather those.
-        table_VD = constrain(rows_VD, "vocab", None)
-        logits_BSV = jnp.einsum(
-            "bsd,vd->bsv", hidden_BSD, table_VD, preferred_element_type=jnp.float32
+        parts = zip(tables, self.starts, strict=True)
+        return Head(
+            (hidden_BSD, z_BSR),
+            tuple((w_VD, b_VR[start : start + w_VD.shape[0]]) for w_VD, start in parts),
         )
-        return constrain(logits_BSV, "batch", "sequence", "vocab")
 
 
 class RMSNorm(nnx.Module):

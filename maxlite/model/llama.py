@@ -18,6 +18,7 @@ from maxlite.errors import InputError
 from maxlite.model import rope
 from maxlite.model.attention import check
 from maxlite.model.cache import Cache, init_cache
+from maxlite.model.head import Head
 from maxlite.model.initial import initialize
 from maxlite.model.layers import Context, DecoderLayer, RMSNorm, Table, Variables
 from maxlite.model.layout import constrain
@@ -176,13 +177,13 @@ class Llama(nnx.Module):
         carry, _ = jax.lax.scan(body, (x_BSD, cache), turns, unroll=unroll)
         return carry
 
-    def scores(self, hidden_BSD: jax.Array, key: jax.Array | None = None) -> list[jax.Array]:
-        """Scores of the vocabulary rows, float32 [B, S, Vi] for each part of the table."""
-        return (self.lm_head or self.model.embed_tokens).scores(hidden_BSD, key)
+    def head(self, hidden_BSD: jax.Array, key: jax.Array | None = None) -> Head:
+        """What the scores of the vocabulary rows are the products of."""
+        return (self.lm_head or self.model.embed_tokens).head(hidden_BSD, key)
 
     def logits(self, hidden_BSD: jax.Array) -> jax.Array:
         """Scores of every vocabulary row, float32 [B, S, V]."""
-        parts = self.scores(hidden_BSD)
+        parts = self.head(hidden_BSD).placed().scores("batch", "sequence")
         return parts[0] if len(parts) == 1 else jnp.concatenate(parts, axis=-1)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Collection
 from maxlite.config import Architecture
 from maxlite.model.attention import choose
 from maxlite.model.leaves import leaf
+from maxlite.model.loss import chunk_tokens
 from maxlite.parameters import EMBEDDING, LAYERS, shapes
 
 
@@ -19,6 +20,7 @@ def activation_bytes(
     remat: str = "none",
     attention: str = "auto",
     itemsize: int = 2,
+    shards: int = 1,
 ) -> int:
     """Bytes of activations at the peak of a step over one micro-batch; an estimate.
 
@@ -31,7 +33,8 @@ def activation_bytes(
     * What the layer at work has besides: all of these and the product of gate and up, with their
       gradients; for the dense attention also scores and weights, float32, of the half of the
       square that is seen.
-    * The scores of the vocabulary and their gradient, float32.
+    * The scores of the vocabulary and their gradient, float32, of as many tokens as the loss takes
+      at a time on each device (see `maxlite.model.loss`).
 
     Not counted: what a compiler adds, such as copies of a layer's weights in the compute dtype.
 
@@ -43,6 +46,7 @@ def activation_bytes(
       remat: as in the config.
       attention: as in the config.
       itemsize: bytes of a number in the compute dtype.
+      shards: devices that have tokens of their own.
     """
     tokens = rows * seq_len
     D, F = arch.hidden_size, arch.intermediate_size
@@ -54,7 +58,8 @@ def activation_bytes(
     scores = 0
     if layers and choose(attention, seq_len) == "dense":
         scores = 4 * arch.num_attention_heads * rows * seq_len**2
-    return tokens * itemsize * (kept + at_work) + scores + 2 * 4 * tokens * arch.vocab_size
+    chunk = min(tokens, shards * chunk_tokens(arch.vocab_size, D))
+    return tokens * itemsize * (kept + at_work) + scores + 2 * 4 * chunk * arch.vocab_size
 
 
 def lowest(arch: Architecture, frozen: Collection[str]) -> int:

@@ -3,10 +3,10 @@
 Memory of a chip: its share of parameters, optimizer state and gradients, as the mesh cuts them; of
 activations (`maxlite.model.memory`) the share of its batch rows; and what a step gathers: one
 layer's weights and a vocabulary table whole, in the compute dtype, with the gradients of what
-trains. Work: the model's FLOPs (`maxlite.model.flops`), and with remat="full" the forward pass of
-the layers once more. Memory traffic: weights once a pass, the optimizer's 28 bytes a parameter, six
-times a layer's results, and five times the scores. Exchanges: weights gathered once a pass,
-gradients scattered, two sums of a layer's output over `tensor` in each pass.
+trains, a table's in float32. Work: the model's FLOPs (`maxlite.model.flops`), and with remat="full"
+the forward pass of the layers once more. Memory traffic: weights once a pass, the optimizer's 28
+bytes a parameter, six times a layer's results, and five times the scores. Exchanges: weights
+gathered once a pass, gradients scattered, two sums of a layer's output over `tensor` in each pass.
 
 How far it is off, as memory of a chip by this over the compiler's, small models over 8 devices of a
 CPU: 0.95 to 1.1 over `data`, 1.1 to 1.5 over `fsdp`, more with `tensor`, whose share of the scores
@@ -94,6 +94,7 @@ class _Model:
             remat=c.remat,
             attention=c.attention,
             itemsize=self.item,
+            shards=self.shards,
         )
         return {
             "parameters": sum(nf4.nbytes(self.held[n], plan.dtypes[n]) for n in self.shapes),
@@ -115,12 +116,16 @@ class _Model:
 
     def _gathered(self) -> float:
         layers = sum(self._whole(n) / self.shapes[n][0] for n in self.shapes if LAYERS in n)
-        tables = [self._whole(n) for n in self.shapes if n.startswith((EMBEDDING, HEAD))]
+        tables = [self._whole(n, 4) for n in self.shapes if n.startswith((EMBEDDING, HEAD))]
         return layers + max(tables, default=0.0)
 
-    def _whole(self, name: str) -> float:
-        """Bytes of a leaf with its `fsdp` shards together, and of its gradient if it trains."""
-        return self.mine[name] * self.fsdp * self.item * (2 if name in self.trained else 1)
+    def _whole(self, name: str, gradient: int = 0) -> float:
+        """Bytes of a leaf with its `fsdp` shards together, and of its gradient if it trains.
+
+        A number of the gradient has `gradient` bytes; 0: as many as one in the compute dtype.
+        """
+        each = self.item + (gradient or self.item if name in self.trained else 0)
+        return self.mine[name] * self.fsdp * each
 
     def phase(self) -> Phase:
         """A step, as if it were one loop."""

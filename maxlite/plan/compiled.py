@@ -40,6 +40,7 @@ def lowered(plan: Plan, mesh: Mesh) -> jax.stages.Lowered:
             lowering.binding(c, arch, dtype),
             optimizer,
             lowering.dropout_seed(c, arch),
+            c.z_loss,
             mesh,
             (c.accumulate, c.batch_size // c.accumulate, c.seq_len),
             lowering.abstract_state(claims, shardings, optimizer, mesh),

@@ -104,6 +104,7 @@ def lowered(
     bind: step_lib.Bind,
     optimizer: optax.GradientTransformation,
     seed: int | None,
+    z_loss: float,
     mesh: Mesh,
     batch_shape: tuple[int, int, int],
     state: Any,
@@ -112,7 +113,7 @@ def lowered(
     """The step of a run, to be compiled for the devices of its mesh, which must be set.
 
     Args:
-      bind, optimizer, seed: as in `maxlite.training.step.make_step`.
+      bind, optimizer, seed, z_loss: as in `maxlite.training.step.make_step`.
       mesh: of everything below.
       batch_shape: [A, B, S]: accumulation steps, rows of a micro-batch, tokens.
       state, frozen: trees of `jax.ShapeDtypeStruct` with their places.
@@ -126,7 +127,7 @@ def lowered(
     each = NamedSharding(mesh, P(mesh.axis_names))
     flag = jax.ShapeDtypeStruct((mesh.size,), np.int32, sharding=each)
     step = jax.jit(
-        step_lib.make_step(bind, optimizer, seed),
+        step_lib.make_step(bind, optimizer, seed, z_loss),
         donate_argnums=0,
         out_shardings=(jax.tree.map(lambda x: x.sharding, state), mesh_lib.replicated(mesh)),
     )

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from maxlite.model.loss import summed_loss
+from maxlite.model.loss import Sums, training_loss
 
 Params = dict[str, jax.Array]
 Bind = Callable[[Params, Params], Any]  # (params, frozen) -> model
@@ -33,7 +33,10 @@ def new_counters() -> dict[str, jax.Array]:
 
 
 def make_step(
-    bind: Bind, optimizer: optax.GradientTransformation, seed: int | None = None
+    bind: Bind,
+    optimizer: optax.GradientTransformation,
+    seed: int | None = None,
+    z_loss: float = 0.0,
 ) -> Callable[..., tuple[State, dict[str, jax.Array]]]:
     """The step as a pure function (state, frozen, batch, save) -> (state, metrics).
 
@@ -44,11 +47,12 @@ def make_step(
     them finds it is time for a checkpoint, without a wait.
 
     With a seed, adapters leave out what their dropout says: a function of the seed, the step and
-    the micro-batch's number alone.
+    the micro-batch's number alone. With a z-loss (its weight, see `maxlite.model.loss`), what it
+    adds to the gradient is a metric of its own; the loss stays without it.
     """
 
     def loss(params: Params, frozen: Params, micro: dict[str, jax.Array], key: Any):
-        return summed_loss(bind(params, frozen), micro, key)
+        return training_loss(bind(params, frozen), micro, key, z_loss)
 
     def step(state: State, frozen: Params, batch: dict[str, jax.Array], save: jax.Array):
         gradient = jax.value_and_grad(loss, has_aux=True)
@@ -61,20 +65,20 @@ def make_step(
 
         def add(total, turn):
             number, micro = turn
-            sums, grads = gradient(state.params, frozen, micro, key(number))
+            (_, sums), grads = gradient(state.params, frozen, micro, key(number))
             return jax.tree.map(jnp.add, total, (sums, grads)), None
 
         count = batch["tokens"].shape[0]
         if count == 1:
             micro = jax.tree.map(lambda x: x[0], batch)
-            sums, grads = gradient(state.params, frozen, micro, key(0))
+            (_, sums), grads = gradient(state.params, frozen, micro, key(0))
         else:
-            nothing = (jnp.zeros(()), jnp.zeros(())), jax.tree.map(jnp.zeros_like, state.params)
+            none = jnp.zeros(())
+            nothing = Sums(none, none, none), jax.tree.map(jnp.zeros_like, state.params)
             (sums, grads), _ = jax.lax.scan(add, nothing, (jnp.arange(count), batch))
-        nll, weight = sums
-        weight = jnp.maximum(weight, 1.0)
+        weight = jnp.maximum(sums.weight, 1.0)
         grads = jax.tree.map(lambda g: g / weight, grads)
-        mean, norm = nll / weight, optax.tree.norm(grads)
+        mean, norm = sums.nll / weight, optax.tree.norm(grads)
         finite = jnp.isfinite(mean) & jnp.isfinite(norm)
 
         updates, opt = optimizer.update(grads, state.opt, state.params)
@@ -94,6 +98,8 @@ def make_step(
             jax.tree.map(keep, params, state.params), jax.tree.map(keep, opt, state.opt), counters
         )
         metrics = {"loss": mean, "grad_norm": norm, "tokens": weight, "save": save.sum()}
+        if z_loss:
+            metrics["z_loss"] = sums.penalty / weight
         return new, metrics | counters
 
     return step

@@ -31,6 +31,8 @@ from maxlite.training.lowering import abstract, lowered, make_optimizer
 from maxlite.training.stop import Stop, StopSignals
 from maxlite.training.watchdog import Watchdog
 
+MAX_SKIPPED = 20  # steps in a row with a non-finite gradient before a run stops
+
 
 class Trainer:
     """One run on its devices. The mesh is set while it lives."""
@@ -126,7 +128,14 @@ class Trainer:
         job = self.job
         state, frozen = jax.tree.map(abstract, (self.state, self.frozen))
         step = lowered(
-            job.bind, self.optimizer, job.dropout_seed, job.mesh, job.batch_shape, state, frozen
+            job.bind,
+            self.optimizer,
+            job.dropout_seed,
+            self.config.z_loss,
+            job.mesh,
+            job.batch_shape,
+            state,
+            frozen,
         )
         self._step = step.compile()
         self.flags = mesh_lib.flags(job.mesh)
@@ -199,10 +208,11 @@ class Trainer:
                     "grad_norm": values["grad_norm"],
                     "tokens": values["tokens"],
                     "skipped": values["skipped"],
-                },
+                }
+                | {key: values[key] for key in ("z_loss",) if key in values},
             )
         in_row = int(values["skipped_in_row"])
-        if in_row >= self.config.optimizer.max_skipped:
+        if in_row >= MAX_SKIPPED:
             self._save()
             raise InputError(
                 f"the loss or its gradient was not finite in {in_row} steps in a row, up to step "

@@ -151,9 +151,12 @@ def test_dropout_leaves_out_a_share_and_keeps_the_mean(adapted, tokens):
 
     @jax.jit
     def scores(key):
-        return model.scores(hidden, key)[0]
+        return model.head(hidden, key).scores(None, None)[0]
 
-    plain, keys = model.scores(hidden)[0], jax.random.split(jax.random.key(0), 4000)
+    plain, keys = (
+        model.head(hidden).scores(None, None)[0],
+        jax.random.split(jax.random.key(0), 4000),
+    )
     drawn = jax.lax.map(scores, keys)
     assert float(jnp.abs(drawn[0] - drawn[1]).max()) > 1e-3
     np.testing.assert_array_equal(scores(keys[0]), scores(keys[0]))

@@ -2,11 +2,15 @@
 
 import importlib.util
 import json
+import math
+import re
 import subprocess
 import sys
 
 import pytest
 from commands import ROOT, done, run
+
+from maxlite.model.loss import chunk_tokens
 
 pytestmark = [
     pytest.mark.tpu,
@@ -75,3 +79,23 @@ def test_the_step_attends_with_splash(stage, mesh):
     kernels = [line for line in outcome.stdout.splitlines() if "tpu_custom_call" in line]
     # Forward, forward again for the backward pass, and its two kernels.
     assert len(kernels) == 4 and all("splash" in line for line in kernels)
+
+
+@pytest.mark.parametrize("mesh", ["fsdp=4", "fsdp=2,tensor=2"])
+def test_scores_are_never_all_there(stage, mesh):
+    settings = {"architecture.vocab_size": 128_257, "batch_size": 32, "seq_len": 2048}
+    arguments = [f"--config.{key}={value}" for key, value in settings.items()]
+    outcome = subprocess.run(
+        [sys.executable, "-c", TEXT, "v5e:2x2", stage, f"--config.mesh={mesh}", *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert outcome.returncode == 0, outcome.stderr[-2000:]
+    found = set(re.findall(r"\b(?:f32|bf16)\[([\d,]+)\]", outcome.stdout))
+    sizes = {math.prod(map(int, shape.split(","))) for shape in found}
+    tensor = 2 if "tensor" in mesh else 1
+    tokens, rows = 32 * 2048 * tensor // 4, -(-128_257 // tensor)
+    chunk = chunk_tokens(rows, 256)
+    assert tokens % chunk == 0 and chunk * rows in sizes
+    assert max(sizes) < tokens * rows / 10

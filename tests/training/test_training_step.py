@@ -1,5 +1,7 @@
 """The step: accumulation is the big batch, what is not finite changes nothing, frozen is frozen."""
 
+import math
+import re
 from functools import partial
 
 import jax
@@ -10,6 +12,8 @@ import pytest
 
 from maxlite.config import Architecture, Config, Optimizer
 from maxlite.model import llama
+from maxlite.model import loss as loss_lib
+from maxlite.model.head import Head
 from maxlite.state import mesh as mesh_lib
 from maxlite.training import optim
 from maxlite.training import step as step_lib
@@ -177,8 +181,8 @@ def test_a_gradient_alone_that_is_not_finite_is_enough(optimizer):
         def __call__(self, tokens, positions, segments, key):
             return jnp.ones((*tokens.shape, 1)) * jnp.sqrt(self.x)  # infinitely steep at 0
 
-        def scores(self, hidden, key):
-            return [jnp.concatenate([hidden, -hidden], -1)]
+        def head(self, hidden, key):
+            return Head((hidden,), ((jnp.array([[1.0], [-1.0]]),),))
 
     step = jit(step_lib.make_step(Cliff, optimizer))
     params = {"w.weight": jnp.zeros((1,))}
@@ -200,8 +204,8 @@ def test_every_step_and_micro_batch_draws_its_own(micro, optimizer):
         def __call__(self, tokens, positions, segments, key):
             return jnp.ones((*tokens.shape, 1)) * jax.random.uniform(key)
 
-        def scores(self, hidden, key):
-            return [jnp.concatenate([jnp.zeros_like(hidden), self.x * hidden], -1)]
+        def head(self, hidden, key):
+            return Head((hidden,), ((jnp.stack([0 * self.x, self.x]),),))
 
     params = {"w.weight": jnp.ones((1,))}
     given = batch(micro, targets=np.zeros((ROWS, SEQ), np.int32))
@@ -234,6 +238,39 @@ def test_a_batch_without_a_counted_token_is_no_division_by_zero(step, begin):
     state, frozen = begin()
     _, figures = step(state, frozen, batch(1, weights=np.zeros((ROWS, SEQ), np.float32)), NO)
     assert (float(figures["loss"]), float(figures["grad_norm"])) == (0.0, 0.0)
+
+
+def test_scores_are_never_all_there(optimizer, begin, monkeypatch):
+    state, frozen = begin()
+    tokens = ROWS * SEQ
+
+    def largest():
+        compiled = jit(step_lib.make_step(BIND, optimizer)).lower(state, frozen, batch(1), NO)
+        shapes = re.findall(r"f32\[([\d,]+)\]", compiled.compile().as_text())
+        sizes = [list(map(int, shape.split(","))) for shape in shapes]
+        return max(math.prod(size) for size in sizes if size[-1] == ARCH.vocab_size)
+
+    assert largest() == tokens * ARCH.vocab_size
+    monkeypatch.setattr(loss_lib, "TILE", 1)
+    monkeypatch.setattr(loss_lib, "chunk_tokens", lambda *_: tokens // 2)
+    assert largest() == tokens // 2 * ARCH.vocab_size
+
+
+def test_z_loss_is_a_figure_of_its_own_and_draws_log_z_to_zero(optimizer, begin, step):
+    drawn = jit(step_lib.make_step(BIND, optimizer, z_loss=0.1))
+    state, frozen = begin()
+    one, figures = drawn(state, frozen, batch(1), NO)
+    other, plain = step(state, frozen, batch(1), NO)
+    assert float(figures["loss"]) == float(plain["loss"]) and "z_loss" not in plain
+    first = float(figures["z_loss"])
+    assert first > 0 and not same(one.params, other.params)
+    for _ in range(5):
+        one, figures = drawn(one, frozen, batch(1), NO)
+        other, _ = step(other, frozen, batch(1), NO)
+    without = drawn(other, frozen, batch(1), NO)[1]
+    assert float(figures["z_loss"]) < min(first, float(without["z_loss"]))
+    _, again = drawn(begin()[0], frozen, batch(2), NO)
+    assert float(again["z_loss"]) == pytest.approx(first, rel=1e-5)
 
 
 def test_wishes_to_save_are_counted(step, begin):
