@@ -268,7 +268,15 @@ def test_rules_with_rates_of_their_own_train_more_of_the_optimizer():
     assert one.flops_per_token == flops_per_token(SOLAR, 512, one.claims.frozen)
 
 
-@pytest.mark.parametrize(("train", "remat"), [("everything", "full"), ("new_input_rows", "none")])
+@pytest.mark.parametrize(
+    ("train", "remat"),
+    [
+        ("everything", "full"),
+        ("everything", "attention"),
+        ("everything", "matmuls"),
+        ("new_input_rows", "none"),
+    ],
+)
 def test_activations_are_about_what_the_compiler_takes(train, remat):
     rows, claims = 16, claim(train, SMALL)
     arrays = {n: jax.ShapeDtypeStruct(s, jnp.float32) for n, s in claims.shapes.items()}

@@ -34,7 +34,9 @@ flags.DEFINE_string(
 )
 flags.DEFINE_string("tokenizer", "", "data, tokenize: a folder, or a .model or .json file.")
 flags.DEFINE_integer("steps", 200, "second_look: steps of round one.", 1)
-flags.DEFINE_enum("remat", "none", ["none", "full"], "freeze: what is computed again.")
+flags.DEFINE_enum(
+    "remat", "none", ["none", "matmuls", "attention", "full"], "freeze: what is not computed again."
+)
 flags.DEFINE_integer("processes", 1, "import: also into so many processes of one device.", 1)
 flags.DEFINE_enum("against", "transformers", ["transformers", "none"], "import: the peer.")
 

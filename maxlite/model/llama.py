@@ -56,8 +56,8 @@ class Llama(nnx.Module):
         leaves shapes without values. Any float dtype: a weight is cast where it is used.
       dtype: of the computation. Norms, softmax, rotations and logits are float32 whatever it is.
       attention: a backend, see `maxlite.model.attention`; with a cache it is always dense.
-      remat: "none" keeps for the backward pass what is dear to compute again, "full" only the
-        inputs of layers; see `maxlite.model.remat`.
+      remat: what is kept for the backward pass, from "none", all that is dear to compute again, to
+        "full", the inputs of layers alone; see `maxlite.model.remat`.
       scan_unroll: layers per turn of the loop over layers; more compile longer and may run faster.
 
     Raises:

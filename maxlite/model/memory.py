@@ -8,6 +8,7 @@ from maxlite.config import Architecture
 from maxlite.model.attention import choose
 from maxlite.model.leaves import leaf
 from maxlite.model.loss import chunk_tokens
+from maxlite.model.remat import KEEP_ATTENTION, KEEP_PRODUCTS
 from maxlite.parameters import EMBEDDING, LAYERS, shapes
 
 
@@ -27,16 +28,17 @@ def activation_bytes(
     Three things are added up, with T = rows * seq_len tokens.
 
     * What layers keep for the backward pass, in the compute dtype: from the lowest layer on at or
-      before which something trains, each keeps its input, T * D, and without rematerialisation
-      also the results of the projections q, k, v, o, gate and up, and attention's. Layers below
-      keep nothing.
+      before which something trains, each keeps its input, T * D, and what the policy says besides:
+      the results of the projections q, k, v, o, gate and up, and attention's. Layers below keep
+      nothing.
     * What the layer at work has besides: all of these and the product of gate and up, with their
       gradients; for the dense attention also scores and weights, float32, of the half of the
       square that is seen.
     * The scores of the vocabulary and their gradient, float32, of as many tokens as the loss takes
       at a time on each device (see `maxlite.model.loss`).
 
-    Not counted: what a compiler adds, such as copies of a layer's weights in the compute dtype.
+    Not counted: the number a query that splash keeps with its result, and what a compiler adds,
+    such as copies of a layer's weights in the compute dtype.
 
     Args:
       arch: the model's shape.
@@ -51,10 +53,10 @@ def activation_bytes(
     tokens = rows * seq_len
     D, F = arch.hidden_size, arch.intermediate_size
     HE, KE = (n * arch.head_dim for n in (arch.num_attention_heads, arch.num_key_value_heads))
-    inside = 2 * HE + 2 * KE + D + 2 * F
+    products = HE + 2 * KE + D + 2 * F
     layers = arch.num_hidden_layers - lowest(arch, frozen)
-    kept = layers * (D + (inside if remat == "none" else 0))
-    at_work = 2 * (D + inside + F) if layers else 0
+    kept = layers * (D + products * (remat in KEEP_PRODUCTS) + HE * (remat in KEEP_ATTENTION))
+    at_work = 2 * (D + products + HE + F) if layers else 0
     scores = 0
     if layers and choose(attention, seq_len) == "dense":
         scores = 4 * arch.num_attention_heads * rows * seq_len**2

@@ -23,6 +23,8 @@ Memory is for all devices together, in GiB, at the peak of a step:
   gradients    4 bytes for what trains, 8 where `accumulate` sums several
   activations  what the backward pass needs under `remat`, of one micro-batch, in `dtype` (bfloat16
                for auto): see maxlite/model/memory.py; an estimate, without a compiler's copies
+Of the policies for `remat` (maxlite/model/remat.py) the one is named that computes the least again
+of those that fit: the machines of --topology, or else this one.
 FLOPs of a token are 6 for a weight that trains, 4 for a frozen one that a gradient passes through,
 2 below the lowest point that needs one, and attention's: see maxlite/model/flops.py.
 
@@ -42,7 +44,7 @@ from typing import Any
 
 from maxlite import console, flags
 from maxlite.errors import InputError
-from maxlite.plan import Plan, analytic, compiled, plan, table, topology, total
+from maxlite.plan import Plan, analytic, compiled, plan, suggestion, table, topology, total
 from maxlite.plan.estimate import Estimate
 from maxlite.state import mesh as mesh_lib
 from maxlite.state.run import write_json
@@ -66,8 +68,13 @@ def main(argv: Sequence[str]) -> None:
     wanted = _wanted(rest)
     plans = {name: plan(config) for name, config in configs.items()}
     _check(plans, wanted)
+    figures = {name: one.figures() for name, one in plans.items()}
     for name, one in plans.items():
-        print(f"{name}\n{one.text()}\n")
+        print(f"{name}\n{one.text()}")
+        if not wanted.topologies:
+            figures[name]["remat_suggested"], line = suggestion.on_this_machine(one)
+            print(line)
+        print()
     if len(plans) > 1:
         print(total(list(plans.values())))
     found: dict[str, list[Estimate]] = {}
@@ -76,9 +83,9 @@ def main(argv: Sequence[str]) -> None:
         print(f"{name} on {estimate.text()}\n", flush=True)
     if sum(map(len, found.values())) > 1:
         print(table.markdown(found) if wanted.markdown else table.text(found))
-    figures = [one.figures() | _of_machines(found.get(name)) for name, one in plans.items()]
+    all_figures = [one | _of_machines(found.get(name)) for name, one in figures.items()]
     if wanted.target:
-        write_json(wanted.target, figures if len(figures) > 1 else figures[0])
+        write_json(wanted.target, all_figures if len(all_figures) > 1 else all_figures[0])
 
 
 def _estimates(plans: dict[str, Plan], wanted: Wanted) -> Iterator[tuple[str, Estimate]]:

@@ -3,10 +3,10 @@
 Memory of a chip: its share of parameters, optimizer state and gradients, as the mesh cuts them; of
 activations (`maxlite.model.memory`) the share of its batch rows; and what a step gathers: one
 layer's weights and a vocabulary table whole, in the compute dtype, with the gradients of what
-trains, a table's in float32. Work: the model's FLOPs (`maxlite.model.flops`), and with remat="full"
-the forward pass of the layers once more. Memory traffic: weights once a pass, the optimizer's 28
-bytes a parameter, six times a layer's results, and five times the scores. Exchanges: weights
-gathered once a pass, gradients scattered, two sums of a layer's output over `tensor` in each pass.
+trains, a table's in float32. Work: the model's FLOPs, and what rematerialisation repeats of them
+(`maxlite.model.flops`). Memory traffic: weights once a pass, the optimizer's 28 bytes a parameter,
+six times a layer's results, and five times the scores. Exchanges: weights gathered once a pass,
+gradients scattered, two sums of a layer's output over `tensor` in each pass.
 
 How far it is off, as memory of a chip by this over the compiler's, small models over 8 devices of a
 CPU: 0.95 to 1.1 over `data`, 1.1 to 1.5 over `fsdp`, more with `tensor`, whose share of the scores
@@ -15,16 +15,14 @@ it takes for whole. It is meant to err on the large side.
 
 from __future__ import annotations
 
-import dataclasses
 import math
 
 import jax.numpy as jnp
 from jax.sharding import NamedSharding
 
-from maxlite.config import Architecture
-from maxlite.model import nf4
-from maxlite.model.flops import flops_per_token
-from maxlite.model.memory import activation_bytes, lowest
+from maxlite.model import nf4, remat
+from maxlite.model.flops import repeated_per_token
+from maxlite.model.memory import lowest
 from maxlite.parameters import EMBEDDING, HEAD, LAYERS
 from maxlite.plan import roofline
 from maxlite.plan.compiled import check
@@ -86,33 +84,13 @@ class _Model:
         """Bytes by what they are for."""
         c, plan = self.plan.config, self.plan
         state = sum(self.mine[n] for n in self.trained)
-        activations = activation_bytes(
-            self._part(),
-            c.batch_size // c.accumulate,
-            c.seq_len,
-            plan.claims.frozen,
-            remat=c.remat,
-            attention=c.attention,
-            itemsize=self.item,
-            shards=self.shards,
-        )
         return {
             "parameters": sum(nf4.nbytes(self.held[n], plan.dtypes[n]) for n in self.shapes),
             "optimizer": 8.0 * state,
             "gradients": (8.0 if c.accumulate > 1 else 4.0) * state,
-            "activations": activations / self.shards,
+            "activations": plan.activations(mesh=self.sizes),
             "gathered": self._gathered() if self.fsdp > 1 else 0.0,
         }
-
-    def _part(self) -> Architecture:
-        """What one device has of the model under `tensor`; the scores of the vocabulary whole."""
-        arch = self.plan.architecture
-        return dataclasses.replace(
-            arch,
-            num_attention_heads=arch.num_attention_heads // self.tensor,
-            num_key_value_heads=arch.num_key_value_heads // self.tensor,
-            intermediate_size=arch.intermediate_size // self.tensor,
-        )
 
     def _gathered(self) -> float:
         layers = sum(self._whole(n) / self.shapes[n][0] for n in self.shapes if LAYERS in n)
@@ -133,12 +111,10 @@ class _Model:
         tokens = c.batch_size * c.seq_len
         mine = tokens / self.shards
         below = lowest(arch, plan.claims.frozen)
-        passes = 1 if below == arch.num_hidden_layers else 3 if c.remat == "full" else 2
+        repeats = c.remat not in remat.KEEP_PRODUCTS
+        passes = 1 if below == arch.num_hidden_layers else 2 + repeats
         work = plan.flops_per_token
-        if passes == 3:
-            forward = flops_per_token(arch, c.seq_len, self.shapes)
-            forward -= 2 * arch.vocab_size * arch.hidden_size
-            work += forward * (1 - below / arch.num_hidden_layers)
+        work += repeated_per_token(arch, c.seq_len, plan.claims.frozen, c.remat)
         layers = {n for n in self.shapes if n.startswith(LAYERS)}
         weights = self.item * self.fsdp * sum(self.mine[n] for n in layers)
         D, F = arch.hidden_size, arch.intermediate_size

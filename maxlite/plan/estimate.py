@@ -12,7 +12,9 @@ from typing import Any
 from maxlite.console import human
 from maxlite.plan.roofline import Seconds
 from maxlite.plan.stage import GIB, Plan
+from maxlite.plan.suggestion import suggest, told
 from maxlite.plan.topology import Topology
+from maxlite.state import mesh as mesh_lib
 
 DAY = 86_400
 
@@ -57,6 +59,14 @@ class Estimate:
         return not self.refused and self.peak_gib <= self.topology.chip.hbm_gib
 
     @property
+    def remat_suggested(self) -> str:
+        """See `maxlite.plan.suggestion`."""
+        sizes = mesh_lib.axis_sizes(self.mesh, self.topology.devices)
+        each = GIB / self.topology.chip.devices
+        taken, room = (n * each for n in (self.peak_gib, self.topology.chip.hbm_gib))
+        return suggest(self.plan, taken, room, sizes)
+
+    @property
     def step_s(self) -> float | None:
         return self.seconds.step if self.seconds else None
 
@@ -95,6 +105,7 @@ class Estimate:
             "fits": self.fits,
             "peak_gib": self.peak_gib,
             "hbm_gib": self.topology.chip.hbm_gib,
+            "remat_suggested": self.remat_suggested,
             "memory_gib": {key: value / GIB for key, value in self.memory.items()},
             "compile_s": self.compile_s,
             "flops_per_chip": self.flops or None,
@@ -122,6 +133,7 @@ class Estimate:
         lines = [
             f"{top.name}, {top.chips} chips, mesh {self.mesh}: {by}",
             f"  memory of a chip: {self.peak_gib:.2f} of {hbm:g} GiB ({parts}): {verdict}",
+            f"  {told(self.remat_suggested, self.plan.config.remat)}",
         ]
         if self.refused:
             lines.append(f"  the compiler says: {self.refused}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax.numpy as jnp
@@ -74,24 +74,44 @@ class Plan:
         """Of the whole stage."""
         return self.config.steps * self.config.batch_size * self.config.seq_len
 
+    def activations(self, policy: str = "", mesh: Mapping[str, int] | None = None) -> float:
+        """Bytes of activations over all devices, or of one device of a mesh.
+
+        Args:
+          policy: another one than the config's `remat`.
+          mesh: the size of each axis. Under `tensor` a device computes a part of each layer; the
+            scores of the vocabulary are taken for whole.
+        """
+        c, arch, sizes = self.config, self.architecture, mesh or {}
+        tensor = sizes.get("tensor", 1)
+        shards = math.prod(sizes.values()) // tensor
+        part = dataclasses.replace(
+            arch,
+            num_attention_heads=arch.num_attention_heads // tensor,
+            num_key_value_heads=arch.num_key_value_heads // tensor,
+            intermediate_size=arch.intermediate_size // tensor,
+        )
+        whole = activation_bytes(
+            part,
+            c.batch_size // c.accumulate,
+            c.seq_len,
+            self.claims.frozen,
+            remat=policy or c.remat,
+            attention=c.attention,
+            itemsize=jnp.dtype(UNKNOWN if c.dtype == "auto" else c.dtype).itemsize,
+            shards=shards,
+        )
+        return whole / shards
+
     @property
     def memory_gib(self) -> dict[str, float]:
         """Device memory by what it is for, over all devices; see the top of this file."""
         c = self.config
-        activations = activation_bytes(
-            self.architecture,
-            c.batch_size // c.accumulate,
-            c.seq_len,
-            self.claims.frozen,
-            remat=c.remat,
-            attention=c.attention,
-            itemsize=jnp.dtype(UNKNOWN if c.dtype == "auto" else c.dtype).itemsize,
-        )
         sizes = {
             "parameters": sum(group["bytes"] for group in self.groups),
             "optimizer": 8 * self.trainable,
             "gradients": (8 if c.accumulate > 1 else 4) * self.trainable,
-            "activations": activations,
+            "activations": self.activations(),
         }
         return {key: value / GIB for key, value in (sizes | {"total": sum(sizes.values())}).items()}
 

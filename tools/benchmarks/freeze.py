@@ -2,8 +2,8 @@
 
 A hook lets everything train and sets gradients to zero afterwards, as a row mask in other systems
 does: the optimizer still holds and moves everything. The ideal is the set's share of the full
-step's FLOPs (see `maxlite.model.flops`), for this very shape and `--remat`: with "full" every layer
-through which a gradient passes is computed twice.
+step's FLOPs (see `maxlite.model.flops`), for this very shape and `--remat`: what that repeats of a
+layer through which a gradient passes counts twice.
 """
 
 from __future__ import annotations
@@ -21,9 +21,8 @@ from tqdm import tqdm
 from maxlite.config import Architecture, Config, Optimizer
 from maxlite.console import say
 from maxlite.model import llama
-from maxlite.model.flops import flops_per_token
+from maxlite.model.flops import flops_per_token, repeated_per_token
 from maxlite.model.leaves import leaf
-from maxlite.model.memory import lowest
 from maxlite.state.claims import Claims, claim
 from maxlite.training import optim
 from maxlite.training import step as step_lib
@@ -93,12 +92,7 @@ def measure(settings: Any) -> list[dict[str, Any]] | None:
 def _flops(claims: Claims, remat: str) -> float:
     """Of a token, with what rematerialisation repeats."""
     once = flops_per_token(ARCH, LENGTH, claims.frozen)
-    if remat == "none":
-        return once
-    head = 2 * ARCH.vocab_size * ARCH.hidden_size
-    forward = flops_per_token(ARCH, LENGTH, list(claims.whole)) - head
-    repeated = ARCH.num_hidden_layers - lowest(ARCH, claims.frozen)
-    return once + forward * repeated / ARCH.num_hidden_layers
+    return once + repeated_per_token(ARCH, LENGTH, claims.frozen, remat)
 
 
 def _step(claims: Claims, remat: str, hook: bool) -> tuple[Any, float]:
