@@ -9,8 +9,6 @@ import numpy as np
 
 from maxlite.config import Architecture
 from maxlite.model.leaves import leaf
-from maxlite.model.memory import lowest
-from maxlite.model.remat import KEEP_ATTENTION, KEEP_PRODUCTS
 from maxlite.parameters import EMBEDDING, HEAD, LAYERS, NORM, shapes
 
 ADAPTERS = (".lora_A.weight", ".lora_B.weight", ".lora_embedding_B.weight")  # A is looked up there
@@ -43,7 +41,7 @@ def flops_per_token(arch: Architecture, seq_len: int, frozen: Collection[str] = 
     for name in frozen:
         own = leaf(name)
         trains[own.parameter][list(own.taken(whole[own.parameter]))] = False
-    attention = _attention(arch, seq_len)
+    attention = attention_flops(arch, seq_len)
 
     def weight(name: str, mine: bool, passes: bool) -> float:
         matmul = name.endswith(("_proj.weight", *ADAPTERS))
@@ -70,32 +68,7 @@ def flops_per_token(arch: Architecture, seq_len: int, frozen: Collection[str] = 
     return total + rows * arch.hidden_size
 
 
-def repeated_per_token(
-    arch: Architecture, seq_len: int, frozen: Collection[str] = (), remat: str = "none"
-) -> float:
-    """What a training step computes again per token, beside the model's own work.
-
-    From the lowest layer on at or before which something trains: all products with weights but the
-    last of a layer, which nothing asks for again, and attention's two, each unless it is kept. Not
-    counted: scores that dense attention repeats where its result is kept.
-
-    Args:
-      arch, seq_len, frozen: as for `flops_per_token`.
-      remat: as in the config.
-    """
-    whole = shapes(arch)
-    weights = sum(
-        2 * math.prod(shape[-2:])
-        for name, shape in whole.items()
-        if name.startswith(LAYERS) and name.endswith(("_proj.weight", *ADAPTERS))
-        if name != f"{LAYERS}mlp.down_proj.weight"
-    )
-    products = weights * (remat not in KEEP_PRODUCTS)
-    attention = _attention(arch, seq_len) * (remat not in KEEP_ATTENTION)
-    return (products + attention) * (arch.num_hidden_layers - lowest(arch, frozen))
-
-
-def _attention(arch: Architecture, seq_len: int) -> float:
+def attention_flops(arch: Architecture, seq_len: int) -> float:
     """Attention's products in a layer's forward pass, per token."""
     window = min(arch.sliding_window or seq_len, seq_len)
     keys = window * (1 - window / (2 * seq_len))

@@ -1,11 +1,13 @@
-"""Memory of the backward pass: the one place that says how activations are estimated."""
+"""What the backward pass holds and computes again: the one place that says how both are counted."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection
 
 from maxlite.config import Architecture
 from maxlite.model.attention import choose
+from maxlite.model.flops import ADAPTERS, attention_flops
 from maxlite.model.leaves import leaf
 from maxlite.model.loss import chunk_tokens
 from maxlite.model.remat import KEEP_ATTENTION, KEEP_PRODUCTS
@@ -62,6 +64,31 @@ def activation_bytes(
         scores = 4 * arch.num_attention_heads * rows * seq_len**2
     chunk = min(tokens, shards * chunk_tokens(arch.vocab_size, D))
     return tokens * itemsize * (kept + at_work) + scores + 2 * 4 * chunk * arch.vocab_size
+
+
+def repeated_per_token(
+    arch: Architecture, seq_len: int, frozen: Collection[str] = (), remat: str = "none"
+) -> float:
+    """What a training step computes again per token, beside the model's own work.
+
+    From the lowest layer on at or before which something trains: all products with weights but the
+    last of a layer, which nothing asks for again, and attention's two, each unless it is kept. Not
+    counted: scores that dense attention repeats where its result is kept.
+
+    Args:
+      arch, seq_len, frozen: as for `maxlite.model.flops.flops_per_token`.
+      remat: as in the config.
+    """
+    whole = shapes(arch)
+    weights = sum(
+        2 * math.prod(shape[-2:])
+        for name, shape in whole.items()
+        if name.startswith(LAYERS) and name.endswith(("_proj.weight", *ADAPTERS))
+        if name != f"{LAYERS}mlp.down_proj.weight"
+    )
+    products = weights * (remat not in KEEP_PRODUCTS)
+    attention = attention_flops(arch, seq_len) * (remat not in KEEP_ATTENTION)
+    return (products + attention) * (arch.num_hidden_layers - lowest(arch, frozen))
 
 
 def lowest(arch: Architecture, frozen: Collection[str]) -> int:

@@ -3,10 +3,10 @@
 Memory of a chip: its share of parameters, optimizer state and gradients, as the mesh cuts them; of
 activations (`maxlite.model.memory`) the share of its batch rows; and what a step gathers: one
 layer's weights and a vocabulary table whole, in the compute dtype, with the gradients of what
-trains, a table's in float32. Work: the model's FLOPs, and what rematerialisation repeats of them
-(`maxlite.model.flops`). Memory traffic: weights once a pass, the optimizer's 28 bytes a parameter,
-six times a layer's results, and five times the scores. Exchanges: weights gathered once a pass,
-gradients scattered, two sums of a layer's output over `tensor` in each pass.
+trains, a table's in float32. Work: the model's FLOPs (`maxlite.model.flops`), and what
+rematerialisation repeats of them. Memory traffic: weights once a pass, the optimizer's 28 bytes a
+parameter, six times a layer's results, and five times the scores. Exchanges: weights gathered once
+a pass, gradients scattered, two sums of a layer's output over `tensor` in each pass.
 
 How far it is off, as memory of a chip by this over the compiler's, small models over 8 devices of a
 CPU: 0.95 to 1.1 over `data`, 1.1 to 1.5 over `fsdp`, more with `tensor`, whose share of the scores
@@ -21,8 +21,7 @@ import jax.numpy as jnp
 from jax.sharding import NamedSharding
 
 from maxlite.model import nf4, remat
-from maxlite.model.flops import repeated_per_token
-from maxlite.model.memory import lowest
+from maxlite.model.memory import lowest, repeated_per_token
 from maxlite.parameters import EMBEDDING, HEAD, LAYERS
 from maxlite.plan import roofline
 from maxlite.plan.compiled import check

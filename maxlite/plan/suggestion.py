@@ -12,7 +12,7 @@ from collections.abc import Mapping
 import jax
 
 from maxlite import chips
-from maxlite.model.flops import repeated_per_token
+from maxlite.model.memory import repeated_per_token
 from maxlite.model.remat import POLICIES
 from maxlite.plan.stage import GIB, Plan
 
@@ -55,7 +55,8 @@ def on_this_machine(plan: Plan) -> tuple[str, str]:
     else:
         return "", ""
     found = suggest(plan, plan.memory_gib["total"] * GIB, room)
-    return found, f"{told(found, plan.config.remat)} the {room / GIB:.1f} GiB of this machine ({kind})"
+    where = f"the {room / GIB:.1f} GiB of this machine ({kind})"
+    return found, f"{told(found, plan.config.remat)} {where}"
 
 
 def told(suggested: str, own: str) -> str:

@@ -1,13 +1,13 @@
 """What each policy computes again, and that it changes no number."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from maxlite.model.flops import flops_per_token, repeated_per_token
+from maxlite.model.flops import flops_per_token
 from maxlite.model.llama import bind, shapes
 from maxlite.model.loss import summed_loss
+from maxlite.model.memory import repeated_per_token
 from maxlite.model.remat import POLICIES
 
 LENGTH = 256  # attention's share of the work is large

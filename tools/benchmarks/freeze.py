@@ -21,8 +21,9 @@ from tqdm import tqdm
 from maxlite.config import Architecture, Config, Optimizer
 from maxlite.console import say
 from maxlite.model import llama
-from maxlite.model.flops import flops_per_token, repeated_per_token
+from maxlite.model.flops import flops_per_token
 from maxlite.model.leaves import leaf
+from maxlite.model.memory import repeated_per_token
 from maxlite.state.claims import Claims, claim
 from maxlite.training import optim
 from maxlite.training import step as step_lib
