@@ -84,6 +84,7 @@ class Optimizer:
     beta1: float = 0.9
     beta2: float = 0.95
     eps: float = 1e-8
+    bfloat16: str = ""  # what of it is held so: moments, gradients, or both, with a comma
 
 
 @dataclass
@@ -147,10 +148,15 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "frozen_dtype": ("", "float32", "bfloat16", "nf4"),
     "export_dtype": ("", "float32", "bfloat16", "float16"),
     "data.txt": ("line", "file"),
+    "optimizer.bfloat16": ("", "moments", "gradients", "moments,gradients"),
     "optimizer.schedule": ("cosine", "linear", "constant"),
     "architecture.model_type": ("llama", "mistral"),
     "architecture.rope_type": ("default", "linear", "llama3"),
 }
+
+# bfloat16 loses changes below half its spacing, which is up to 2**-7 of a number; a second moment
+# whose gradient has stopped falls by 1 - beta2 of itself in a step.
+BFLOAT16_BETA2 = 0.99
 
 # key: (smallest, largest); the bounds belong to the range
 RANGES: dict[str, tuple[float, float]] = {
@@ -375,6 +381,13 @@ def _check_together(config: Config) -> None:
         raise InputError(
             f"batch_size {config.batch_size} does not divide into accumulate={config.accumulate} "
             "equal micro-batches; change one of them"
+        )
+    fastest = max([config.optimizer.beta2, *[rule.beta2 for rule in parsed(config.train)]])
+    if "moments" in config.optimizer.bfloat16 and fastest > BFLOAT16_BETA2:
+        raise InputError(
+            f"optimizer.bfloat16 holds moments in bfloat16, where a second moment with beta2"
+            f" {fastest} never falls: what it loses in a step is rounded away; lower beta2 to"
+            f" {BFLOAT16_BETA2}, or leave the moments in float32"
         )
     if config.optimizer.warmup >= 1 and config.optimizer.warmup != int(config.optimizer.warmup):
         raise InputError(

@@ -14,6 +14,22 @@ HEAD = "lm_head.weight"
 LAYERS = "model.layers."
 
 
+def matrix(name: str) -> bool:
+    """Whether a parameter is a matrix for each layer or for all: no norm, bias or magnitude."""
+    return not name.endswith(("norm.weight", ".bias", "magnitude_vector.weight"))
+
+
+def halved(name: str, what: str, bfloat16: str) -> bool:
+    """Whether something of a parameter in the optimizer is held in bfloat16: matrices alone are.
+
+    Args:
+      name: of the parameter.
+      what: "moments" or "gradients".
+      bfloat16: as in the config.
+    """
+    return what in bfloat16 and matrix(name)
+
+
 def _layer_shapes(arch: Architecture) -> dict[str, tuple[int, ...]]:
     """The parameters of one decoder layer by their name in it, as a forward pass meets them."""
     D, F = arch.hidden_size, arch.intermediate_size

@@ -11,7 +11,7 @@ from maxlite.model.flops import ADAPTERS, attention_flops
 from maxlite.model.leaves import leaf
 from maxlite.model.loss import chunk_tokens
 from maxlite.model.remat import KEEP_ATTENTION, KEEP_PRODUCTS
-from maxlite.parameters import EMBEDDING, LAYERS, shapes
+from maxlite.parameters import EMBEDDING, LAYERS, halved, shapes
 
 
 def activation_bytes(
@@ -89,6 +89,27 @@ def repeated_per_token(
     products = weights * (remat not in KEEP_PRODUCTS)
     attention = attention_flops(arch, seq_len) * (remat not in KEEP_ATTENTION)
     return (products + attention) * (arch.num_hidden_layers - lowest(arch, frozen))
+
+
+def moment_bytes(name: str, bfloat16: str = "") -> int:
+    """Of AdamW's two moments of one number of a leaf.
+
+    Args:
+      name: of the leaf.
+      bfloat16: as in the config's `optimizer`.
+    """
+    return 4 if halved(leaf(name).parameter, "moments", bfloat16) else 8
+
+
+def gradient_bytes(name: str, bfloat16: str = "", accumulate: int = 1) -> int:
+    """Of the gradient of one number of a leaf, and of the float32 sum of several.
+
+    Args:
+      name, bfloat16: as for `moment_bytes`.
+      accumulate: as in the config.
+    """
+    one = 2 if halved(leaf(name).parameter, "gradients", bfloat16) else 4
+    return one + (4 if accumulate > 1 else 0)
 
 
 def lowest(arch: Architecture, frozen: Collection[str]) -> int:

@@ -21,7 +21,7 @@ import jax.numpy as jnp
 from jax.sharding import NamedSharding
 
 from maxlite.model import nf4, remat
-from maxlite.model.memory import lowest, repeated_per_token
+from maxlite.model.memory import gradient_bytes, lowest, moment_bytes, repeated_per_token
 from maxlite.parameters import EMBEDDING, HEAD, LAYERS
 from maxlite.plan import roofline
 from maxlite.plan.compiled import check
@@ -82,11 +82,12 @@ class _Model:
     def memory(self) -> dict[str, float]:
         """Bytes by what they are for."""
         c, plan = self.plan.config, self.plan
-        state = sum(self.mine[n] for n in self.trained)
+        trained, held = self.trained, c.optimizer.bfloat16
+        gradients = sum(self.mine[n] * gradient_bytes(n, held, c.accumulate) for n in trained)
         return {
             "parameters": sum(nf4.nbytes(self.held[n], plan.dtypes[n]) for n in self.shapes),
-            "optimizer": 8.0 * state,
-            "gradients": (8.0 if c.accumulate > 1 else 4.0) * state,
+            "optimizer": sum(self.mine[n] * moment_bytes(n, held) for n in trained),
+            "gradients": gradients,
             "activations": plan.activations(mesh=self.sizes),
             "gathered": self._gathered() if self.fsdp > 1 else 0.0,
         }

@@ -41,6 +41,7 @@ def lowered(plan: Plan, mesh: Mesh) -> jax.stages.Lowered:
             optimizer,
             lowering.dropout_seed(c, arch),
             c.z_loss,
+            lowering.halved(c, claims),
             mesh,
             (c.accumulate, c.batch_size // c.accumulate, c.seq_len),
             lowering.abstract_state(claims, shardings, optimizer, mesh),

@@ -15,7 +15,7 @@ from maxlite.config import Architecture, Config
 from maxlite.hf import metadata
 from maxlite.model import attention, nf4, remat
 from maxlite.model.flops import flops_per_token
-from maxlite.model.memory import activation_bytes
+from maxlite.model.memory import activation_bytes, gradient_bytes, moment_bytes
 from maxlite.plan.shape import UNKNOWN, source
 from maxlite.state.claims import Claims, claim, dtypes, table
 
@@ -106,11 +106,12 @@ class Plan:
     @property
     def memory_gib(self) -> dict[str, float]:
         """Device memory by what it is for, over all devices; see the top of this file."""
-        c = self.config
+        c, own, held = self.config, self.sizes, self.config.optimizer.bfloat16
+        trained = self.claims.trained
         sizes = {
             "parameters": sum(group["bytes"] for group in self.groups),
-            "optimizer": 8 * self.trainable,
-            "gradients": (8 if c.accumulate > 1 else 4) * self.trainable,
+            "optimizer": sum(own[n] * moment_bytes(n, held) for n in trained),
+            "gradients": sum(own[n] * gradient_bytes(n, held, c.accumulate) for n in trained),
             "activations": self.activations(),
         }
         return {key: value / GIB for key, value in (sizes | {"total": sum(sizes.values())}).items()}
@@ -133,7 +134,7 @@ class Plan:
         work = self.flops_per_token
         lines = [
             f"shape: {self.where}, {self.parameters:,} parameters",
-            table(self.claims, self.dtypes),
+            table(self.claims, self.dtypes, c.optimizer.bfloat16),
             f"trains: {self.trainable:,} parameters, {self.trainable / self.parameters:.2%}",
             f"memory: about {memory['total']:.2f} GiB over all devices ({parts})",
             f"work: {console.human(work)} FLOPs a token; {c.steps} steps of {c.batch_size} x"

@@ -19,6 +19,7 @@ from maxlite.console import human
 from maxlite.errors import InputError
 from maxlite.model import nf4
 from maxlite.model.leaves import divide, leaf
+from maxlite.model.memory import moment_bytes
 from maxlite.parameters import EMBEDDING, HEAD, LAYERS, shapes
 from maxlite.rules import TARGETS, Rule, parsed
 
@@ -280,12 +281,13 @@ def _projection(name: str) -> bool:
     return own.startswith(LAYERS) and own.endswith("_proj.weight")
 
 
-def table(claims: Claims, dtypes: Mapping[str, np.dtype]) -> str:
+def table(claims: Claims, dtypes: Mapping[str, np.dtype], bfloat16: str = "") -> str:
     """What trains and what does not, for people: parameters, bytes, and optimizer state.
 
     Args:
       claims: of a model.
       dtypes: leaf names to the dtype on the devices.
+      bfloat16: as in the config's `optimizer`.
     """
     sizes = {name: math.prod(shape) for name, shape in claims.shapes.items()}
     total = sum(sizes.values())
@@ -300,7 +302,8 @@ def table(claims: Claims, dtypes: Mapping[str, np.dtype]) -> str:
         line = f"  {rule.name}: {state}, {human(count)} parameters ({count / total:.2%}),"
         line += f" {held / 2**30:.2f} GiB"
         if rule.trains:
-            line += f" and {8 * count / 2**30:.2f} GiB of optimizer state"
+            moments = sum(sizes[name] * moment_bytes(name, bfloat16) for name in mine)
+            line += f" and {moments / 2**30:.2f} GiB of optimizer state"
             line += f", learning rate x {rule.learning_rate:g}" if rule.learning_rate != 1 else ""
         lines.append(line)
     return "\n".join([*lines, *(f"  {note}" for note in claims.notes)])

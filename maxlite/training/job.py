@@ -20,6 +20,7 @@ from maxlite.hf import metadata
 from maxlite.hf.folder import resolve, without_tokenizer
 from maxlite.model import llama, nf4
 from maxlite.model.flops import flops_per_token
+from maxlite.model.memory import moment_bytes
 from maxlite.state import checkpoint
 from maxlite.state import mesh as mesh_lib
 from maxlite.state.claims import Claims, claim, dtypes, table
@@ -247,11 +248,12 @@ def summary(job: Job) -> str:
     c, shapes, kinds = job.config, job.claims.shapes, job.dtypes()
     count = sum(math.prod(s) for s in shapes.values())
     bytes_ = sum(nf4.nbytes(s, kinds[n]) for n, s in shapes.items())
-    moments = sum(math.prod(shapes[n]) * 8 for n in job.claims.trained)
+    held = c.optimizer.bfloat16
+    moments = sum(math.prod(shapes[n]) * moment_bytes(n, held) for n in job.claims.trained)
     axes = ", ".join(f"{axis}={size}" for axis, size in job.mesh.shape.items())
     rows = [
         f"model: {job.source.where}, {human(count)} parameters",
-        table(job.claims, kinds),
+        table(job.claims, kinds, held),
         f"memory: weights {bytes_ / 2**30:.2f} GiB, optimizer {moments / 2**30:.2f} GiB, over all "
         f"devices, before activations",
         f"devices: {jax.device_count()} x {jax.devices()[0].device_kind} ({axes}), {c.dtype}",

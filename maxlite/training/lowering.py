@@ -6,7 +6,7 @@ arrays, a plan works them out for devices that need not be there.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import partial
 from typing import Any
 
@@ -16,8 +16,10 @@ import optax
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from maxlite import parameters
 from maxlite.config import Architecture, Config
 from maxlite.model import llama, nf4
+from maxlite.model.leaves import leaf
 from maxlite.state import mesh as mesh_lib
 from maxlite.state.claims import Claims
 from maxlite.training import optim
@@ -47,6 +49,13 @@ def make_optimizer(config: Config, claims: Claims) -> optax.GradientTransformati
     """The optimizer of a run, each leaf by its rule."""
     by_rule = {name: claims.rule(name) for name in claims.trained}
     return optim.make_optimizer(config, by_rule, claims.begun)
+
+
+def halved(config: Config, claims: Claims) -> frozenset[str]:
+    """The leaves of a run whose gradients are bfloat16."""
+    held = config.optimizer.bfloat16
+    names = claims.trained
+    return frozenset(n for n in names if parameters.halved(leaf(n).parameter, "gradients", held))
 
 
 def abstract(x: Any) -> jax.ShapeDtypeStruct:
@@ -105,6 +114,7 @@ def lowered(
     optimizer: optax.GradientTransformation,
     seed: int | None,
     z_loss: float,
+    halved: Collection[str],
     mesh: Mesh,
     batch_shape: tuple[int, int, int],
     state: Any,
@@ -113,7 +123,7 @@ def lowered(
     """The step of a run, to be compiled for the devices of its mesh, which must be set.
 
     Args:
-      bind, optimizer, seed, z_loss: as in `maxlite.training.step.make_step`.
+      bind, optimizer, seed, z_loss, halved: as in `maxlite.training.step.make_step`.
       mesh: of everything below.
       batch_shape: [A, B, S]: accumulation steps, rows of a micro-batch, tokens.
       state, frozen: trees of `jax.ShapeDtypeStruct` with their places.
@@ -127,7 +137,7 @@ def lowered(
     each = NamedSharding(mesh, P(mesh.axis_names))
     flag = jax.ShapeDtypeStruct((mesh.size,), np.int32, sharding=each)
     step = jax.jit(
-        step_lib.make_step(bind, optimizer, seed, z_loss),
+        step_lib.make_step(bind, optimizer, seed, z_loss, halved),
         donate_argnums=0,
         out_shardings=(jax.tree.map(lambda x: x.sharding, state), mesh_lib.replicated(mesh)),
     )

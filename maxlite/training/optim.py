@@ -6,12 +6,14 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.sharding import NamedSharding
 
 from maxlite.config import Config, Optimizer, warmup_steps
 from maxlite.model.leaves import leaf
+from maxlite.parameters import halved, matrix
 from maxlite.rules import Rule
 
 
@@ -34,7 +36,7 @@ def schedule(config: Config) -> optax.Schedule:
 
 def decays(name: str) -> bool:
     """Whether weight decay applies to a leaf: to matrices, not to norms, biases and magnitudes."""
-    return not leaf(name).parameter.endswith(("norm.weight", ".bias", "magnitude_vector.weight"))
+    return matrix(leaf(name).parameter)
 
 
 def make_optimizer(
@@ -102,8 +104,8 @@ def carried(
         count = jax.device_put(np.int32(begun[mine[0]]), adam.count.sharding)
         return adam._replace(
             count=count,
-            mu={**adam.mu, **{n: mu[n] for n in mine}},
-            nu={**adam.nu, **{n: nu[n] for n in mine}},
+            mu={**adam.mu, **{n: mu[n].astype(adam.mu[n].dtype) for n in mine}},
+            nu={**adam.nu, **{n: nu[n].astype(adam.nu[n].dtype) for n in mine}},
         )
 
     def is_adam(x: Any) -> bool:
@@ -118,8 +120,9 @@ def _masked(x: Any) -> bool:
 
 def _adamw(config: Config, group: Settings) -> tuple[optax.GradientTransformation, ...]:
     rate = schedule(config)
+    adam = optax.scale_by_adam(group.beta1, group.beta2, config.optimizer.eps)
     return (
-        optax.scale_by_adam(group.beta1, group.beta2, config.optimizer.eps),
+        _rounded(adam) if "moments" in config.optimizer.bfloat16 else adam,
         optax.add_decayed_weights(
             group.decay, mask=lambda params: {name: decays(name) for name in params}
         ),
@@ -127,6 +130,33 @@ def _adamw(config: Config, group: Settings) -> tuple[optax.GradientTransformatio
             rate if group.rate == 1 else lambda count: group.rate * rate(count)
         ),
     )
+
+
+def _rounded(adam: optax.GradientTransformation) -> optax.GradientTransformation:
+    """The same with both moments of matrices in bfloat16 between steps; within one in float32.
+
+    optax's `mu_dtype` is for the first alone.
+    """
+
+    def held(state: Any, dtype: Any) -> Any:
+        def cast(moments: Mapping[str, Any]) -> dict[str, Any]:
+            return {
+                name: x.astype(dtype)
+                if not _masked(x) and halved(leaf(name).parameter, "moments", "moments")
+                else x
+                for name, x in moments.items()
+            }
+
+        return state._replace(mu=cast(state.mu), nu=cast(state.nu))
+
+    def init(params: Any) -> Any:
+        return held(adam.init(params), jnp.bfloat16)
+
+    def update(gradients: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+        updates, after = adam.update(gradients, held(state, jnp.float32), params)
+        return updates, held(after, jnp.bfloat16)
+
+    return optax.GradientTransformation(init, update)
 
 
 def state_shardings(

@@ -6,7 +6,7 @@ A batch is a dict of [A, B, S] arrays: A accumulation steps, B rows, S tokens. S
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, NamedTuple
 
 import jax
@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import optax
 
 from maxlite.model.loss import Sums, training_loss
+from maxlite.model.variables import halve
 
 Params = dict[str, jax.Array]
 Bind = Callable[[Params, Params], Any]  # (params, frozen) -> model
@@ -37,6 +38,7 @@ def make_step(
     optimizer: optax.GradientTransformation,
     seed: int | None = None,
     z_loss: float = 0.0,
+    halved: Collection[str] = (),
 ) -> Callable[..., tuple[State, dict[str, jax.Array]]]:
     """The step as a pure function (state, frozen, batch, save) -> (state, metrics).
 
@@ -49,13 +51,26 @@ def make_step(
     With a seed, adapters leave out what their dropout says: a function of the seed, the step and
     the micro-batch's number alone. With a z-loss (its weight, see `maxlite.model.loss`), what it
     adds to the gradient is a metric of its own; the loss stays without it.
+
+    The gradients of leaves in `halved` are bfloat16 until they are added up or clipped.
     """
 
-    def loss(params: Params, frozen: Params, micro: dict[str, jax.Array], key: Any):
-        return training_loss(bind(params, frozen), micro, key, z_loss)
+    def loss(slots: Params, params: Params, frozen: Params, micro: dict[str, jax.Array], key: Any):
+        """By `slots`: the parameters, or for those in `halved` where their gradients go."""
+        whole: dict[str, Any] = {
+            n: halve(params[n], x) if n in halved else x for n, x in slots.items()
+        }
+        return training_loss(bind(whole, frozen), micro, key, z_loss)
+
+    def slots_of(params: Params) -> Params:
+        return {n: jnp.zeros_like(x, jnp.bfloat16) if n in halved else x for n, x in params.items()}
 
     def step(state: State, frozen: Params, batch: dict[str, jax.Array], save: jax.Array):
-        gradient = jax.value_and_grad(loss, has_aux=True)
+        by_slots = jax.value_and_grad(loss, has_aux=True)
+        slots = slots_of(state.params)
+
+        def gradient(micro, number):
+            return by_slots(slots, state.params, frozen, micro, key(number))
 
         def key(number):
             if seed is None:
@@ -65,13 +80,13 @@ def make_step(
 
         def add(total, turn):
             number, micro = turn
-            (_, sums), grads = gradient(state.params, frozen, micro, key(number))
+            (_, sums), grads = gradient(micro, number)
             return jax.tree.map(jnp.add, total, (sums, grads)), None
 
         count = batch["tokens"].shape[0]
         if count == 1:
             micro = jax.tree.map(lambda x: x[0], batch)
-            (_, sums), grads = gradient(state.params, frozen, micro, key(0))
+            (_, sums), grads = gradient(micro, 0)
         else:
             none = jnp.zeros(())
             nothing = Sums(none, none, none), jax.tree.map(jnp.zeros_like, state.params)

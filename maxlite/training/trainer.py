@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 
 from maxlite import card, distributed, storage, uploads
 from maxlite import config as config_lib
@@ -27,7 +28,7 @@ from maxlite.training import metrics as metrics_lib
 from maxlite.training import optim
 from maxlite.training.begin import begin
 from maxlite.training.job import Job
-from maxlite.training.lowering import abstract, lowered, make_optimizer
+from maxlite.training.lowering import abstract, halved, lowered, make_optimizer
 from maxlite.training.stop import Stop, StopSignals
 from maxlite.training.watchdog import Watchdog
 
@@ -41,7 +42,9 @@ class Trainer:
         self.job, self.config, self.signals = job, job.config, signals
         self.speak = jax.process_index() == 0
         self.optimizer = make_optimizer(job.config, job.claims)
-        self.schedule = optim.schedule(job.config)
+        # All at once: asked for one by one, each would wait on the devices for the step that runs.
+        updates = np.arange(job.config.steps)
+        self.rates = np.asarray(jax.vmap(optim.schedule(job.config))(updates), np.float64)
         self.batch_sharding = mesh_lib.batch_sharding(job.mesh)
         self.replicated = mesh_lib.replicated(job.mesh)
 
@@ -132,6 +135,7 @@ class Trainer:
             self.optimizer,
             job.dropout_seed,
             self.config.z_loss,
+            halved(job.config, job.claims),
             job.mesh,
             job.batch_shape,
             state,
@@ -196,7 +200,7 @@ class Trainer:
         Returns:
           Whether it was time to save then by the clock; the same on every process.
         """
-        values = {key: float(v) for key, v in figures.items()}
+        values = {key: float(v) for key, v in jax.device_get(dict(figures)).items()}
         self.watchdog.beat()
         if step % self.config.log.every == 0 or step == self.config.steps:
             applied = step - int(values["skipped"])
@@ -204,7 +208,7 @@ class Trainer:
                 step,
                 {
                     "loss": values["loss"],
-                    "learning_rate": float(self.schedule(max(applied - 1, 0))),
+                    "learning_rate": float(self.rates[max(applied - 1, 0)]),
                     "grad_norm": values["grad_norm"],
                     "tokens": values["tokens"],
                     "skipped": values["skipped"],
