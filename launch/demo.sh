@@ -49,7 +49,7 @@ step "3. Continued pre-training, and export (Ctrl-C saves; start again to go on)
 shown -m maxlite.train --config=continue.py --config.model=$base \
   --config.data.train="$run/text/train/*.txt" --config.out="$run/run" --config.export="$model" \
   --config.steps=400 --config.batch_size=4 --config.seq_len=512 \
-  --config.optimizer.learning_rate=2e-3 --config.scan_unroll=4
+  --config.optimizer.learning_rate=2e-3
 if [ ! -e "$model" ]; then
   say "stopped before the end; start $0 again to go on"
   exit 1

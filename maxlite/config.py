@@ -131,7 +131,6 @@ class Config:
     frozen_dtype: str = ""  # empty: what is frozen keeps the type it is stored in; nf4: see docs
     attention: str = "auto"
     remat: str = "none"
-    scan_unroll: int = 1
     data: Data = field(default_factory=Data)
     optimizer: Optimizer = field(default_factory=Optimizer)
     checkpoint: Checkpoint = field(default_factory=Checkpoint)
@@ -166,7 +165,6 @@ RANGES: dict[str, tuple[float, float]] = {
     "accumulate": (1, math.inf),
     "seed": (0, 2**31 - 1),
     "z_loss": (0, math.inf),
-    "scan_unroll": (1, math.inf),
     "data.held_out": (0, 0.5),
     "optimizer.learning_rate": (0, math.inf),
     "optimizer.weight_decay": (0, math.inf),

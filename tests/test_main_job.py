@@ -143,18 +143,21 @@ def test_stopped_by_sigterm_it_saves_and_goes_on(desk, undisturbed):
 def test_a_compile_is_left_at_once_and_the_process_survives_it(desk, tmp_path):
     """XLA goes on compiling in a thread; an ordinary exit would take the devices from under it."""
     name = desk / "compiling"
-    settings = {  # it takes more than ten seconds to compile this
+    rules = "train=(Rule('layers', layers='1,2,4,8,9,11,16-18,21', learning_rate=0.5), Rule('*')),"
+    written = (desk / "stage.py").read_text().replace("Config(\n", f"Config(\n        {rules}\n", 1)
+    (desk / "compiling.py").write_text(f"from maxlite.rules import Rule\n{written}")
+    settings = {  # with layers in no order it takes more than ten seconds to compile this
         "model": "",
         "data__tokenizer": desk / "model",
         "architecture__hidden_size": 32,
         "architecture__intermediate_size": 48,
         "architecture__num_hidden_layers": 24,
         "architecture__num_attention_heads": 4,
-        "scan_unroll": 24,
     }
     process = start(
         "maxlite.train",
-        *stage(desk, "compiling", **settings),
+        f"--config={desk}/compiling.py",
+        *stage(desk, "compiling", **settings)[1:],
         JAX_COMPILATION_CACHE_DIR=tmp_path / "empty",
     )
     began: list[float] = []

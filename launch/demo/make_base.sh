@@ -31,7 +31,7 @@ export MAXLITE_CACHE="$work/cache"
   --config.architecture.max_position_embeddings=512 \
   --config.data.train="$work/text/*.txt" \
   --config.data.tokenizer="$work/tokenizer" \
-  --config.steps=500 --config.batch_size=16 --config.seq_len=256 --config.scan_unroll=4 \
+  --config.steps=500 --config.batch_size=16 --config.seq_len=256 \
   --config.optimizer.learning_rate=3e-3 \
   --config.out="$work/run" --config.export="$folder" --config.export_dtype=bfloat16
 [ -e "$folder" ] || fail "training was stopped before its end; start again"

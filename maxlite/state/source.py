@@ -11,6 +11,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import NamedSharding
 
 from maxlite import storage
@@ -107,16 +108,17 @@ class ModelSource:
         self, shardings: Mapping[str, NamedSharding], dtypes: Mapping[str, Any]
     ) -> dict[str, jax.Array]:
         key = jax.random.key(self._seed or 0)
-        params = {}
-        for name, shape in self.shapes.items():
-            make = jax.jit(
-                lambda key, name=name, shape=shape: llama.initialize(
-                    self.architecture, name, shape, key, dtypes[name]
-                ),
-                out_shardings=shardings[name],
-            )
-            params[name] = make(key)
-        return params
+
+        def made(name: str, key: jax.Array) -> jax.Array:
+            own = leaf(name)
+            shape = self.shapes[own.parameter]
+            x = llama.initialize(self.architecture, own.parameter, shape, key, dtypes[name])
+            return x if own.rows is None else x[np.array(own.rows)]
+
+        return {
+            name: jax.jit(functools.partial(made, name), out_shardings=at)(key)
+            for name, at in shardings.items()
+        }
 
     def stored_dtypes(self, leaves: Iterable[str] = ()) -> dict[str, Any]:
         """The dtype each leaf is stored in; the widest where its layers or rows differ.

@@ -155,9 +155,8 @@ def _prepared(config: Config, run: RunFolder | None) -> Job:
             f"seq_len {config.seq_len} is more than the model's max_position_embeddings of "
             f"{arch.max_position_embeddings}; lower seq_len"
         )
-    llama.Llama(
-        arch, attention=config.attention, remat=config.remat, scan_unroll=config.scan_unroll
-    )  # without weights: refuses settings that it does not know
+    # Without weights: refuses settings that it does not know.
+    llama.Llama(arch, attention=config.attention, remat=config.remat)
     mesh_lib.check_heads(mesh, arch)
     inserted = metadata.inserted(source.metadata, source.where)
     kept = None

@@ -36,7 +36,6 @@ def binding(config: Config, arch: Architecture, dtype: Any) -> step_lib.Bind:
         dtype=dtype,
         attention=config.attention,
         remat=config.remat,
-        scan_unroll=config.scan_unroll,
     )
 
 

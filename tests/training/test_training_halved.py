@@ -132,14 +132,14 @@ def test_a_second_moment_falls_where_it_is_allowed_to():
     params = {name: jnp.ones((1, 64, 64))}
     first = {name: jax.random.normal(jax.random.key(0), (1, 64, 64))}
     state = optimizer.update(first, optimizer.init(params), params)[1]
-    held = [x for x in state if isinstance(x, optax.ScaleByAdamState)][0].nu[name]
+    held = next(x for x in state if isinstance(x, optax.ScaleByAdamState)).nu[name]
     still = jax.tree.map(jnp.zeros_like, first)
     update = jax.jit(optimizer.update)
     for _ in range(300):
         state = update(still, state, params)[1]
-    after = [x for x in state if isinstance(x, optax.ScaleByAdamState)][0].nu[name]
+    after = next(x for x in state if isinstance(x, optax.ScaleByAdamState)).nu[name]
     left = np.asarray(after, np.float32) / np.maximum(np.asarray(held, np.float32), 1e-30)
-    assert 0 < np.median(left) and np.quantile(left, 0.99) < 2 * 0.99**300
+    assert np.median(left) > 0 and np.quantile(left, 0.99) < 2 * 0.99**300
 
 
 def test_plans_count_what_is_held():
