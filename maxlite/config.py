@@ -14,7 +14,7 @@ from typing import Any
 
 from maxlite.errors import InputError
 from maxlite.mixture import Source, parsed_later, phases
-from maxlite.rules import Rule, parsed
+from maxlite.rules import Rule, check_bfloat16, parsed
 from maxlite.transforms import Lora, Transform
 
 
@@ -152,10 +152,6 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "architecture.model_type": ("llama", "mistral"),
     "architecture.rope_type": ("default", "linear", "llama3"),
 }
-
-# bfloat16 loses changes below half its spacing, which is up to 2**-7 of a number; a second moment
-# whose gradient has stopped falls by 1 - beta2 of itself in a step.
-BFLOAT16_BETA2 = 0.99
 
 # key: (smallest, largest); the bounds belong to the range
 RANGES: dict[str, tuple[float, float]] = {
@@ -380,13 +376,7 @@ def _check_together(config: Config) -> None:
             f"batch_size {config.batch_size} does not divide into accumulate={config.accumulate} "
             "equal micro-batches; change one of them"
         )
-    fastest = max([config.optimizer.beta2, *[rule.beta2 for rule in parsed(config.train)]])
-    if "moments" in config.optimizer.bfloat16 and fastest > BFLOAT16_BETA2:
-        raise InputError(
-            f"optimizer.bfloat16 holds moments in bfloat16, where a second moment with beta2"
-            f" {fastest} never falls: what it loses in a step is rounded away; lower beta2 to"
-            f" {BFLOAT16_BETA2}, or leave the moments in float32"
-        )
+    check_bfloat16(config.optimizer.bfloat16, config.optimizer.beta2, parsed(config.train))
     if config.optimizer.warmup >= 1 and config.optimizer.warmup != int(config.optimizer.warmup):
         raise InputError(
             f"optimizer.warmup {config.optimizer.warmup} is neither a fraction below 1 nor a whole "

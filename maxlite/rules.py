@@ -38,6 +38,8 @@ class Rule:
     name: str = ""  # in tables; empty: made from the above
 
 
+BFLOAT16_BETA2 = 0.99
+
 TARGETS: dict[str, str] = {  # names to patterns of stacked names
     "everything": "*",
     "input": "model.embed_tokens.weight",
@@ -102,3 +104,25 @@ def parsed(train: str | Sequence[Rule]) -> tuple[Rule, ...]:
     if not names:
         raise InputError("config key 'train' is empty; name what trains, such as 'everything'")
     return tuple(rule for name in names for rule in SETS[name])
+
+
+def check_bfloat16(bfloat16: str, beta2: float, rules: Sequence[Rule]) -> None:
+    """Refuses second moments in bfloat16 that it would hold fast.
+
+    It loses changes below half its spacing, which is up to 2**-7 of a number; a second moment whose
+    gradient has stopped falls by 1 - beta2 of itself in a step.
+
+    Args:
+      bfloat16, beta2: the optimizer's.
+      rules: what trains, some with one of their own.
+
+    Raises:
+      InputError: a beta2 above 0.99.
+    """
+    slowest = max([beta2, *[rule.beta2 for rule in rules]])
+    if "moments" in bfloat16 and slowest > BFLOAT16_BETA2:
+        raise InputError(
+            f"optimizer.bfloat16 holds moments in bfloat16, where a second moment with beta2"
+            f" {slowest} never falls: what it loses in a step is rounded away; lower beta2 to"
+            f" {BFLOAT16_BETA2}, or leave the moments in float32"
+        )

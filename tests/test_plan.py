@@ -89,8 +89,10 @@ def test_the_json_is_what_the_contract_says(stage, tmp_path):
     figures = json.loads((tmp_path / "p.json").read_text())
     count = 2 * 48 * 8 + BODY
     assert list(figures) == [
-        *("parameters", "trainable", "trainable_share", "groups", "flops_per_token", "memory_gib")
+        *("parameters", "trainable", "trainable_share", "groups", "flops_per_token"),
+        *("memory_gib", "remat_suggested"),
     ]
+    assert figures["remat_suggested"] == "none" and "remat: none" in outcome.out
     assert figures["parameters"] == count and figures["trainable"] == 64
     assert figures["trainable_share"] == 64 / count
     assert figures["groups"] == [

@@ -11,6 +11,7 @@ import pytest
 from commands import ROOT, done, run
 
 from maxlite.model.loss import chunk_tokens
+from maxlite.plan import hlo, program
 
 pytestmark = [
     pytest.mark.tpu,
@@ -99,3 +100,24 @@ def test_scores_are_never_all_there(stage, mesh):
     chunk = chunk_tokens(rows, 256)
     assert tokens % chunk == 0 and chunk * rows in sizes
     assert max(sizes) < tokens * rows / 10
+
+
+def test_no_chip_has_a_whole_stack_or_the_sum_of_its_gradients(stage):
+    """On eight chips; where a mesh fills a square of them, the compiler sums gradients whole."""
+    sizes = {"num_hidden_layers": 6, "hidden_size": 1024, "intermediate_size": 2048}
+    wide = [f"--config.architecture.{key}={n}" for key, n in sizes.items()]
+    outcome = subprocess.run(
+        [sys.executable, "-c", TEXT, "v5e:2x4", stage, *wide],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert outcome.returncode == 0, outcome.stderr[-2000:]
+    assert "splash" in outcome.stdout
+    found = set(re.findall(r"\w+\[6,(?:1,)?(\d+,\d+)\]", outcome.stdout))
+    assert "2048,128" in found and not found & {"2048,1024", "1024,2048", "1024,1024", "512,1024"}
+    sent = program.work(hlo.parse(outcome.stdout), 8).sent
+    weights = 6 * (3 * 2048 + 2 * 1024 + 2 * 512) * 1024
+    # In rings that pass on a share at a time, or scattered: a number in bfloat16 once a weight.
+    assert sent["all-reduce"] < 0.01 * weights
+    assert sent["collective-permute"] + sent["reduce-scatter"] > 2 * weights * 7 / 8

@@ -158,3 +158,29 @@ def test_what_has_no_state_is_refused(desk, tmp_path):
             begun(desk, "none", model=str(model))
     with pytest.raises(InputError, match="'init' has UpscaleDepth, which re-arranges"):
         begun(desk, "none", init=(UpscaleDepth("dus", drop=1),))
+
+
+def test_moments_go_on_in_another_precision(desk):
+    """Of a float32 stage rounded, of a bfloat16 one exactly; what trains no matrix stays as is."""
+    short = {"optimizer.bfloat16": "moments", "train": "new_rows"}
+    plain, halved = begun(desk, "plain", train="new_rows"), begun(desk, "halved", **short)
+    assert plain.keys() == halved.keys()
+    for name, (count, *whole) in plain.items():
+        assert halved[name][0] == count == 3
+        for x, rounded in zip(whole, halved[name][1:], strict=True):
+            assert x.any() and rounded.dtype == "bfloat16"
+            assert np.array_equal(x.astype(rounded.dtype), rounded)
+    keys = {f"optimizer.{k}": v for k, v in {"bfloat16": "moments", "learning_rate": 1e-2}.items()}
+    assert train(desk, "in-half", **keys).status == 0
+    state, model = moments(str(desk / "in-half"), ()), open_lazy(str(desk / "in-half"))
+    held = {kind: state.tensors(kind, model) for kind in KINDS}
+    again = begun(desk, "again", model=str(desk / "in-half"), train="new_rows")
+    for at, kind in enumerate(KINDS, 1):
+        rows = held[kind][EMBEDDING].read()[360:].astype(np.float32)
+        found = again[f"{EMBEDDING}[360:400]"][at]
+        assert found.dtype == np.float32 and rows.any() and np.array_equal(found, rows)
+
+
+def test_a_run_that_goes_on_keeps_its_precision(desk):
+    outcome = train(desk, "first", **{"optimizer.bfloat16": "moments"})
+    assert outcome.status == 1 and "optimizer.bfloat16" in outcome.sentence
