@@ -32,7 +32,7 @@ MAY_DIFFER = ("checkpoint.", "eval.", "log.", "export", "mesh", "attention", "re
 RUN = "run.json"
 _BEGUN = {"status": "running", "step": 0, "checkpoint": -1}
 # Keys of earlier versions, which their runs still have; none said what is computed.
-GONE = ("data.cache", "optimizer.max_skipped")
+GONE = ("data.cache", "optimizer.max_skipped", "scan_unroll")
 
 
 def is_run(path: Place) -> bool:
