@@ -130,6 +130,7 @@ class Config:
     dtype: str = "auto"  # of the computation; auto: bfloat16 on GPU and TPU, float32 on CPU
     frozen_dtype: str = ""  # empty: what is frozen keeps the type it is stored in; nf4: see docs
     attention: str = "auto"
+    deterministic: bool = False  # on GPUs: the same numbers in every run, bit for bit, but slower
     remat: str = "none"
     data: Data = field(default_factory=Data)
     optimizer: Optimizer = field(default_factory=Optimizer)

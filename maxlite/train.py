@@ -22,7 +22,7 @@ running, stopped, finished or failed.
 import sys
 from collections.abc import Sequence
 
-from maxlite import console, flags
+from maxlite import console, flags, xla
 from maxlite.errors import InputError
 from maxlite.hf import hub
 
@@ -43,6 +43,7 @@ def main(argv: Sequence[str]) -> None:
         raise InputError(f"unknown argument {name!r}; --help lists what there is")
     hub.use_token(token.get("token_file", ""))
 
+    xla.set_flags(config.deterministic)
     # After the config is known to be good: importing jax takes a second.
     from maxlite import distributed
     from maxlite.state.compiled import keep_compiled

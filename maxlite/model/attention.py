@@ -11,24 +11,34 @@ size.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from maxlite.errors import InputError
-from maxlite.model import attention_dense, attention_splash
+from maxlite.model import attention_chunked, attention_cudnn, attention_dense, attention_splash
 from maxlite.model.layout import platform
 
 BACKENDS: dict[str, Callable[..., jax.Array]] = {
     "dense": attention_dense.attention,
+    "chunked": attention_chunked.attention,
     "splash": attention_splash.attention,
+    "cudnn": attention_cudnn.attention,
 }
+LONG = 1024  # tokens; what is dense up to here stays so, to the last bit
 
 
-def check(name: str) -> str:
+def check(name: str, head: int = 128, dtype: Any = jnp.bfloat16) -> str:
     """A setting, if there is what it names on the mesh in force (without one, on this machine).
 
+    Args:
+      name: a setting.
+      head: size of a head, and
+      dtype: of the computation, for backends that do not know all.
+
     Raises:
-      InputError: no such backend, or not here.
+      InputError: no such backend, or not here, or not for these.
     """
     if name != "auto" and name not in BACKENDS:
         known = ", ".join(["auto", *BACKENDS])
@@ -37,19 +47,35 @@ def check(name: str) -> str:
         raise InputError(
             f"attention 'splash' runs on TPUs alone, and this is a {platform()}; choose auto"
         )
+    if name == "cudnn" and (why := attention_cudnn.obstacle(head, dtype)):
+        raise InputError(f"attention 'cudnn' cannot be used: {why}; choose auto")
     return name
 
 
-def choose(name: str, seq_len: int) -> str:
+def choose(name: str, seq_len: int, head: int = 128, dtype: Any = jnp.bfloat16) -> str:
     """The backend that a setting means; "auto" takes the best one for the mesh in force.
 
     Args:
       name: a setting that `check` has passed.
       seq_len: tokens in a row; splash would fill up rows that are shorter than one of its blocks.
+      head: size of a head.
+      dtype: of the computation.
     """
     if name != "auto":
         return name
-    return "splash" if platform() == "tpu" and seq_len >= attention_splash.BLOCK else "dense"
+    if platform() == "tpu" and seq_len >= attention_splash.BLOCK:
+        return "splash"
+    if platform() == "gpu" and not attention_cudnn.obstacle(head, dtype):
+        return "cudnn"
+    return "chunked" if seq_len > LONG and platform() != "tpu" else "dense"
+
+
+def described(name: str, seq_len: int, head: int, dtype: Any) -> str:
+    """What `choose` takes, for people, and on a GPU why it is not cuDNN."""
+    chosen = choose(name, seq_len, head, dtype)
+    if name == "auto" and chosen != "cudnn" and platform() == "gpu":
+        return f"attention: {chosen}; not cudnn, because {attention_cudnn.obstacle(head, dtype)}"
+    return f"attention: {chosen}"
 
 
 def attention(
@@ -68,7 +94,8 @@ def attention(
       q_BSHE, k_BTKE, v_BTKE: rotated queries, rotated keys and values, of one dtype. Scores are
         divided by the square root of E here.
       segments: int32 [B, S] of the queries and [B, T] of the keys; None where each row is one
-        document. Padding is a segment like any other: what comes out for it is finite and unused.
+        document. A segment is one run of a row. Padding is a segment like any other: what comes out
+        for it is finite and unused.
       offset: place of the first query among the keys; above 0 only with a cache, which the dense
         backend alone knows.
       window: number of latest places a query sees, itself included; 0 for all.
@@ -80,5 +107,7 @@ def attention(
     Raises:
       InputError: no such backend, or not here.
     """
-    function = BACKENDS[choose(check(backend), q_BSHE.shape[1])]
+    _, length, _, head = q_BSHE.shape
+    name = choose(check(backend, head, q_BSHE.dtype), length, head, q_BSHE.dtype)
+    function = BACKENDS[name]
     return function(q_BSHE, k_BTKE, v_BTKE, segments=segments, offset=offset, window=window)

@@ -80,7 +80,7 @@ class Llama(nnx.Module):
                 name: nnx.Param(jax.ShapeDtypeStruct(shape, jnp.float32))
                 for name, shape in shapes(arch).items()
             }
-        self.arch, self.backend = arch, check(attention)
+        self.arch, self.backend = arch, check(attention, arch.head_dim, dtype)
         self.plan = layout(tuple(variables), tuple(shapes(arch).items()))
         self.model = Decoder(variables, arch, self.plan)
         tied = arch.tie_word_embeddings

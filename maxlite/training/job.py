@@ -18,7 +18,7 @@ from maxlite.data.corpus import Corpus, load_corpus
 from maxlite.errors import InputError
 from maxlite.hf import metadata
 from maxlite.hf.folder import resolve, without_tokenizer
-from maxlite.model import llama, nf4
+from maxlite.model import attention, llama, nf4
 from maxlite.model.flops import flops_per_token
 from maxlite.model.memory import moment_bytes
 from maxlite.state import checkpoint
@@ -155,8 +155,11 @@ def _prepared(config: Config, run: RunFolder | None) -> Job:
             f"seq_len {config.seq_len} is more than the model's max_position_embeddings of "
             f"{arch.max_position_embeddings}; lower seq_len"
         )
-    # Without weights: refuses settings that it does not know.
-    llama.Llama(arch, attention=config.attention, remat=config.remat)
+    dtype = jnp.dtype(config.dtype)
+    with jax.set_mesh(mesh):
+        # Without weights: refuses settings that it does not know.
+        llama.Llama(arch, dtype=dtype, attention=config.attention, remat=config.remat)
+        say(attention.described(config.attention, config.seq_len, arch.head_dim, dtype), speak)
     mesh_lib.check_heads(mesh, arch)
     inserted = metadata.inserted(source.metadata, source.where)
     kept = None

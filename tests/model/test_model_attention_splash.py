@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from attending import arrays, both
 from jax.sharding import AbstractDevice, AbstractMesh
 
 from maxlite.errors import InputError
@@ -19,29 +20,6 @@ from maxlite.model.loss import summed_loss
 from maxlite.state.mesh import make_mesh
 
 interpreted = partial(attention_splash.attention, interpret=True)
-
-
-def arrays(B, S, H, K, E, dtype=np.float32):
-    """Queries, keys, values, a cotangent, and the documents of each row."""
-    rng = np.random.default_rng(0)
-    made = [rng.normal(size=(B, S, heads, E)) for heads in (H, K, K, H)]
-    documents = np.sort(rng.integers(0, 4, (B, S)), axis=1)[:, ::-1].astype(np.int32)
-    return [jnp.asarray(x, dtype) for x in made], jnp.asarray(documents)
-
-
-def both(function, made, documents, window):
-    """The result, and the gradients of queries, keys and values."""
-    *inputs, cotangent = made
-    segments = None if documents is None else (documents, documents)
-
-    def run(q, k, v):
-        return function(q, k, v, segments=segments, offset=0, window=window)
-
-    def pulled(*inputs):
-        result, pull = jax.vjp(run, *inputs)
-        return result, *pull(cotangent)
-
-    return [np.asarray(x, np.float32) for x in jax.jit(pulled)(*inputs)]
 
 
 # Rows that are no whole block, a window that ends within a block, one shared key-value head.
@@ -97,7 +75,7 @@ def test_a_step_on_a_mesh_is_lowered_for_a_tpu(tiny, tokens, packed, monkeypatch
 
 def test_auto_goes_by_the_mesh_in_force():
     chip = AbstractDevice(device_kind="TPU v5e", num_cores=1, platform="tpu")
-    assert choose("auto", 4096) == "dense"
+    assert choose("auto", 4096) == "chunked"
     with jax.sharding.use_abstract_mesh(AbstractMesh((4,), ("fsdp",), abstract_device=chip)):
         assert choose("auto", 4096) == "splash" == check("splash")
         assert choose("auto", 32) == "dense" == choose("dense", 4096)
