@@ -254,3 +254,29 @@ def test_bad_input_is_one_sentence(tmp_path):
     for verb in ("import", "surgery"):
         assert call("tools.benchmark", verb, "--dry_run").status == 0
     assert not list(tmp_path.iterdir())
+
+
+def test_attention_beside_the_dense_one(tmp_path):
+    figures = tmp_path / "attention.json"
+    flags = ("--shapes=2x48x4x2x16", "--mean=12", "--runs=1", f"--json={figures}")
+    outcome = run("tools.benchmark", "attention", *flags)
+    assert outcome.status == 0, outcome.err
+    rows = json.loads(figures.read_text())
+    names = ["chunked to dense"]
+    if importlib.util.find_spec("torch"):
+        names += ["dense to torch sdpa", "chunked to torch sdpa"]
+    assert [row["name"] for row in rows] == [f"{name} 2x48x4x2x16" for name in names]
+    for row in rows:
+        assert {"name", "ours", "peer", "ratio", "unit", "runs", "peak_mib"} <= row.keys()
+        assert row["ours"] > 0 and row["unit"] == "seconds" and row["peak_mib"] > 0
+        assert row["apart"] < 1e-5  # documents are kept apart on every side
+        assert row["name"] in outcome.out
+    assert outcome.err.count("left out: attention 'cudnn' cannot be used") == 1
+
+
+@pytest.mark.parametrize(
+    ("shapes", "said"), [("4x64", "five numbers"), ("1x8x3x2x8", "no multiple of key-value heads")]
+)
+def test_attention_refuses_shapes_that_cannot_be(shapes, said):
+    outcome = run("tools.benchmark", "attention", f"--shapes={shapes}")
+    assert outcome.status == 1 and said in outcome.sentence

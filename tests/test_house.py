@@ -32,7 +32,8 @@ ROOMS: dict[str, set[str]] = {
     "tokenizer": set(),
     "corpus": {"tokenizer", "config", "data.order", "data.sources", "data.parts"},
     "data": {"tokenizer", "config"},
-    "model": {"parameters"},
+    "xla": set(),
+    "model": {"parameters", "xla"},
     "state": {"model", "hf", "surgery", "tokenizer"},
     "importance": {"state", "data"},
     "score": {"state", "data"},
@@ -56,7 +57,7 @@ ROOMS: dict[str, set[str]] = {
     "plan": {"training", "flags"},
     "report": {"training", "page", "sizes"},
     "recipe": {"plan", "report", "flags"},
-    "train": {"training", "flags", "distributed"},
+    "train": {"training", "flags", "distributed", "xla"},
 }
 
 # Programs on these start in a blink and need no accelerator library.

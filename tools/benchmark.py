@@ -1,5 +1,6 @@
 """Measures maxlite beside what people use today: python -m tools.benchmark VERB [--flags]
 
+  attention   every backend that runs here, beside the dense one and beside torch's
   checkpoint  how long a save holds up training, beside a step; and a step while it is written
   data      packed sequences that are read, beside what a train step consumes; tokenising, cleaning
   import    a model folder onto this machine's devices: time and peak memory, beside transformers
@@ -37,10 +38,13 @@ flags.DEFINE_integer("steps", 200, "second_look: steps of round one.", 1)
 flags.DEFINE_enum(
     "remat", "none", ["none", "matmuls", "attention", "full"], "freeze: what is not computed again."
 )
+flags.DEFINE_string("shapes", "", "attention: rows x tokens x heads x kv heads x size, commas.")
+flags.DEFINE_integer("mean", 300, "attention: tokens of a document, on average.", 1)
 flags.DEFINE_integer("processes", 1, "import: also into so many processes of one device.", 1)
 flags.DEFINE_enum("against", "transformers", ["transformers", "none"], "import: the peer.")
 
 VERBS = {
+    "attention": "attention",
     "checkpoint": "checkpointing",
     "data": "data",
     "freeze": "freeze",

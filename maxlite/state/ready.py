@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
+from maxlite import xla
 from maxlite.config import Architecture
 from maxlite.console import say
 from maxlite.model import llama
@@ -102,6 +103,7 @@ def ready_model(
     Raises:
       InputError: as `open_model` and `ModelSource.load`.
     """
+    xla.set_flags()
     keep_compiled()
     source = open_model(model, step)
     for note in source.notes:
