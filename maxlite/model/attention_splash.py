@@ -21,7 +21,10 @@ from maxlite.model.layout import partition, shards
 from maxlite.model.remat import ATTENTION
 
 BLOCK = 128  # queries and keys: what the kernels' blocks are multiples of
-LARGEST = 512  # a block at most: its scores, float32, are to fit a chip's fast memory several times
+LARGEST = 512  # scores at a time at most, each way: as float32 they fit the fast memory severally
+# From so many tokens on blocks are of twice that, and keys are fetched half as often: there blocks on
+# the diagonal add no more than a sixteenth in vain, against a quarter at a quarter of the length.
+LONG = 32 * LARGEST
 
 
 def attention(
@@ -66,13 +69,12 @@ def _kernel(
     """For one key-value head and its queries [G, S, E]."""
     shape = (length, length)
     mask = masks.LocalMask(shape, (window - 1, 0), 0) if window else masks.CausalMask(shape)
-    queries, keys = (
-        max(size for size in range(BLOCK, LARGEST + 1, BLOCK) if whole % size == 0)
-        for whole in (length // devices, length)
-    )
+    queries, keys = _block(length // devices), _block(length)
+    at_once = min(keys, LARGEST)
     sizes = splash.BlockSizes(
         block_q=queries, block_q_dkv=queries, block_q_dq=queries,
         block_kv=keys, block_kv_dkv=keys, block_kv_dq=keys,
+        block_kv_compute=at_once, block_kv_dkv_compute=at_once,
     )  # fmt: skip
     return splash.make_splash_mqa(
         masks.MultiHeadMask([mask] * group),
@@ -82,6 +84,13 @@ def _kernel(
         residual_checkpoint_name=ATTENTION,
         interpret=interpret,
     )
+
+
+def _block(length: int) -> int:
+    """Tokens in a block of so many."""
+    if length >= LONG and length % (2 * LARGEST) == 0:
+        return 2 * LARGEST
+    return max(size for size in range(BLOCK, LARGEST + 1, BLOCK) if length % size == 0)
 
 
 def _on_mesh(

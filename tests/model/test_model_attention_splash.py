@@ -35,6 +35,19 @@ def test_splash_is_dense_attention(S, H, K, window, packed):
         np.testing.assert_allclose(found, wanted, atol=1e-5)
 
 
+def test_long_rows_have_larger_blocks(monkeypatch):
+    sizes = {S: attention_splash._block(S) for S in (640, 4096, 8192, 16384, 16384 + 512)}
+    assert sizes == {640: 128, 4096: 512, 8192: 512, 16384: 1024, 16384 + 512: 512}
+    monkeypatch.setattr(attention_splash, "LARGEST", 128)
+    monkeypatch.setattr(attention_splash, "LONG", 256)
+    made, documents = arrays(1, 512, 2, 1, 8)
+    assert attention_splash._block(512) == 256
+    ours = both(interpreted, made, documents, 0)
+    expected = both(attention_dense.attention, made, documents, 0)
+    for found, wanted in zip(ours, expected, strict=True):
+        np.testing.assert_allclose(found, wanted, atol=1e-5)
+
+
 def test_splash_in_bfloat16():
     """Within two roundings of the largest value: weights are rounded at other places."""
     made, documents = arrays(1, 128, 2, 1, 16, jnp.bfloat16)
