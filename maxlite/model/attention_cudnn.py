@@ -31,7 +31,7 @@ from maxlite.model.documents import SHARE, Level
 from maxlite.model.layout import partition, platform, shards
 from maxlite.model.remat import kept
 
-CAPABILITY = (9, 0)  # Hopper
+CAPABILITY = (9, 0)
 VERSION = 90600  # of cuDNN, from which on packed rows are known
 HEAD = 256  # the largest size
 # What jax's description of the call must ask for, in this order.
@@ -53,10 +53,7 @@ def obstacle(head: int, dtype: Any) -> str:
         return f"it runs on NVIDIA GPUs alone, and this is a {platform()}"
     capability = jax.devices()[0].compute_capability
     if tuple(map(int, capability.split("."))) < CAPABILITY:
-        return (
-            f"it needs compute capability {'.'.join(map(str, CAPABILITY))}, and this GPU's is"
-            + (f" {capability}")
-        )
+        return f"it needs compute capability 9.0 (Hopper), and this GPU's is {capability}"
     if jnp.dtype(dtype) not in (jnp.bfloat16, jnp.float16):
         return f"it computes in bfloat16 or float16, and dtype is {jnp.dtype(dtype).name}"
     if head > HEAD or head % 8:

@@ -22,8 +22,8 @@ from maxlite.model.remat import ATTENTION
 
 BLOCK = 128  # queries and keys: what the kernels' blocks are multiples of
 LARGEST = 512  # scores at a time at most, each way: as float32 they fit the fast memory severally
-# From so many tokens on blocks are of twice that, and keys are fetched half as often: there blocks on
-# the diagonal add no more than a sixteenth in vain, against a quarter at a quarter of the length.
+# From so many tokens on blocks are of twice that, and keys are fetched half as often: there the
+# diagonal's blocks add no more than a sixteenth in vain, against a quarter in 4,096 tokens.
 LONG = 32 * LARGEST
 
 
