@@ -11,6 +11,7 @@
   startup   a person's wait for the first step of training, beside a plain script on transformers
   surgery   depth up-scaling, LLaMA-Pro and vocabulary extension, beside `cp` of what they write
   tokenize  counting the tokens of a text file, beside the bare batch encoder of its library
+  train     tokens a second of training, beside torch, transformers and PEFT; --size, --modes
 
 Prints the figures of one run side by side; a ratio is ours / peer. Everything is measured in fresh
 processes, ours and the peer's in turn, and the median counts.
@@ -36,12 +37,17 @@ flags.DEFINE_string(
 flags.DEFINE_string("tokenizer", "", "data, tokenize: a folder, or a .model or .json file.")
 flags.DEFINE_integer("steps", 200, "second_look: steps of round one.", 1)
 flags.DEFINE_enum(
-    "remat", "none", ["none", "matmuls", "attention", "full"], "freeze: what is not computed again."
+    "remat", "none", ["none", "matmuls", "attention", "full"], "freeze, train: as in the config."
 )
 flags.DEFINE_string("shapes", "", "attention: rows x tokens x heads x kv heads x size, commas.")
 flags.DEFINE_integer("mean", 300, "attention: tokens of a document, on average.", 1)
 flags.DEFINE_integer("processes", 1, "import: also into so many processes of one device.", 1)
-flags.DEFINE_enum("against", "transformers", ["transformers", "none"], "import: the peer.")
+flags.DEFINE_enum("against", "transformers", ["transformers", "none"], "import, train: the peer.")
+flags.DEFINE_enum(
+    "size", "24M", ["24M", "110M", "1B", "8B", "tiny", "tiny_packed"], "train: the model's."
+)
+flags.DEFINE_list("modes", ["full", "new_rows", "lora"], "train: what trains.")
+flags.DEFINE_integer("compile_limit", 300, "train: seconds that the peer's compiler has.", 1)
 
 VERBS = {
     "attention": "attention",
@@ -55,6 +61,7 @@ VERBS = {
     "startup": "startup",
     "surgery": "surgery",
     "tokenize": "tokenize",
+    "train": "train",
 }  # modules
 
 

@@ -170,7 +170,8 @@ def step(architecture: str, length: int, batch: int) -> dict[str, float]:
     from maxlite.state.ready import default_dtype
     from maxlite.training import optim
     from maxlite.training.step import State, new_counters
-    from tools.benchmarks.stepping import compiled_step, random_batch
+    from tools.benchmarks.batches import random_batch
+    from tools.benchmarks.stepping import compiled_step
 
     arch = Architecture(**json.loads(architecture))
     claims, key = claim("everything", arch), jax.random.key(0)

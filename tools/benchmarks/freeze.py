@@ -27,7 +27,8 @@ from maxlite.model.memory import repeated_per_token
 from maxlite.state.claims import Claims, claim
 from maxlite.training import optim
 from maxlite.training import step as step_lib
-from tools.benchmarks.stepping import MIB, compiled_step, random_batch
+from tools.benchmarks.batches import random_batch
+from tools.benchmarks.stepping import MIB, compiled_step
 
 SETS = ("everything", "vocabulary", "odd_layers", "new_rows", "new_output_rows", "norms")
 BATCH, LENGTH = 4, 256

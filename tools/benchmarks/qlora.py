@@ -24,7 +24,8 @@ from maxlite.training import optim
 from maxlite.training.begin import begin
 from maxlite.training.job import prepare
 from maxlite.transforms import AddLora
-from tools.benchmarks.stepping import MIB, compiled_step, random_batch
+from tools.benchmarks.batches import random_batch
+from tools.benchmarks.stepping import MIB, compiled_step
 
 BATCH, LENGTH, DOCUMENTS = 8, 256, 500
 

@@ -1,4 +1,4 @@
-"""A training step to time: a batch of random tokens, and the step compiled for it."""
+"""A training step to time."""
 
 from __future__ import annotations
 
@@ -7,35 +7,11 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import numpy as np
 import optax
 
 from maxlite.training import step as step_lib
 
 MIB = 2**20
-
-
-def random_batch(shape: tuple[int, ...], ids: range) -> dict[str, np.ndarray]:
-    """A batch of whole sequences, one document each.
-
-    Args:
-      shape: micro-batches, sequences, tokens.
-      ids: tokens are drawn from these.
-
-    Returns:
-      tokens, targets, segments, positions (int32) and weights (float32), each of that shape.
-    """
-    drawn = np.random.default_rng(0).integers(
-        ids.start, ids.stop, (*shape[:-1], shape[-1] + 1), np.int32
-    )
-    ones = np.ones(shape, np.int32)
-    return {
-        "tokens": drawn[..., :-1],
-        "targets": drawn[..., 1:],
-        "segments": ones,
-        "positions": np.cumsum(ones, -1, dtype=np.int32) - 1,
-        "weights": ones.astype(np.float32),
-    }
 
 
 def compiled_step(
