@@ -110,7 +110,7 @@ def test_random_weights_are_as_large_as_asked_and_deleted(tmp_path, monkeypatch,
 
 # --- surgery -------------------------------------------------------------------------------------
 
-COLUMNS = {"name", "ours", "peer", "ratio", "unit", "runs", "peak_mib", "peer_synced"}
+COLUMNS = {"name", "ours", "peer", "ratio", "unit", "runs", "peak_mib", "peer_synced", "measured"}
 
 
 def test_surgery_beside_cp(tmp_path):

@@ -12,18 +12,24 @@
   surgery   depth up-scaling, LLaMA-Pro and vocabulary extension, beside `cp` of what they write
   tokenize  counting the tokens of a text file, beside the bare batch encoder of its library
   train     tokens a second of training, beside torch, transformers and PEFT; --size, --modes
+  record    puts --figures=FILE[,FILE], which --json has written, into --page
+
+  python -m tools.benchmark --suite=cpu|gpu|tpu runs one after the other, with --dry_run prints them
 
 Prints the figures of one run side by side; a ratio is ours / peer. Everything is measured in fresh
 processes, ours and the peer's in turn, and the median counts.
 """
 
 import importlib
+import shlex
 import sys
+from pathlib import Path
 
 from absl import flags
 
 from maxlite.errors import InputError
 from tools import cli
+from tools.benchmarks import measured, record, suite
 
 FLAGS = flags.FLAGS
 
@@ -49,6 +55,12 @@ flags.DEFINE_enum(
 flags.DEFINE_list("modes", ["full", "new_rows", "lora"], "train: what trains.")
 flags.DEFINE_integer("compile_limit", 300, "train: seconds that the peer's compiler has.", 1)
 
+flags.DEFINE_enum("suite", "", ["", "cpu", "gpu", "tpu"], "Run a list of commands, not one verb.")
+flags.DEFINE_string("parts", "", "suite: folder for the figures of each, to go on from later.")
+flags.DEFINE_bool("tiny", False, "suite: over shapes that say nothing but that all of it runs.")
+flags.DEFINE_list("figures", [], "record: files of rows.")
+flags.DEFINE_string("page", "docs/benchmarks.md", "record: the page that they belong in.")
+
 VERBS = {
     "attention": "attention",
     "checkpoint": "checkpointing",
@@ -66,12 +78,20 @@ VERBS = {
 
 
 def main():
-    if verb not in VERBS:
-        raise InputError(f"name what to measure, one of: {', '.join(VERBS)}; --help says more")
-    return importlib.import_module(f"tools.benchmarks.{VERBS[verb]}").measure(FLAGS)
+    if FLAGS.suite and not verb:
+        return suite.measure(FLAGS)
+    if verb == "record":
+        cli.require("figures")
+        return record.record(FLAGS.figures, Path(FLAGS.page).expanduser(), FLAGS.dry_run)
+    if FLAGS.suite or verb not in VERBS:
+        known = ", ".join([*VERBS, "record"])
+        raise InputError(f"name what to measure, one of: {known}; or --suite; --help says more")
+    rows = importlib.import_module(f"tools.benchmarks.{VERBS[verb]}").measure(FLAGS)
+    return rows and measured.stamped(rows, verb, shlex.join(["tools.benchmark", verb, *given]))
 
 
 if __name__ == "__main__":
-    given = len(sys.argv) > 1 and not sys.argv[1].startswith("-")
-    verb = sys.argv.pop(1) if given else ""
+    named = len(sys.argv) > 1 and not sys.argv[1].startswith("-")
+    verb = sys.argv.pop(1) if named else ""
+    given = [a for a in sys.argv[1:] if not a.startswith(("--json", "--overwrite"))]
     cli.run(main)

@@ -7,9 +7,7 @@ import numpy as np
 Batch = dict[str, np.ndarray]
 
 
-def random_batch(
-    shape: tuple[int, ...], ids: range, documents: int = 1, seed: int = 0
-) -> Batch:
+def random_batch(shape: tuple[int, ...], ids: range, documents: int = 1, seed: int = 0) -> Batch:
     """A batch of rows that are full.
 
     Args:

@@ -65,7 +65,9 @@ def main(task: Task) -> dict[str, Any]:
         wanted = abstract_state(claims, places, optimizer, mesh)
         of_opt = jax.tree.map(lambda x: x.sharding, wanted.opt)
         params, frozen = (
-            source.load({n: places[n] for n in names}, {n: kinds[n] for n in names}) if names else {}
+            source.load({n: places[n] for n in names}, {n: kinds[n] for n in names})
+            if names
+            else {}
             for names in (claims.trained, claims.frozen)
         )
         state = step_lib.init_state(params, optimizer, of_opt, mesh_lib.replicated(mesh))

@@ -35,7 +35,9 @@ def main(task: Task) -> dict[str, Any]:
     torch.manual_seed(0)
     packed = task.documents > 1 and task.kind != "unpacked"
     attention = "flex_attention" if packed and DEVICE == "cuda" else "sdpa"
-    model = LlamaForCausalLM.from_pretrained(task.folder, dtype=DTYPE, attn_implementation=attention)
+    model = LlamaForCausalLM.from_pretrained(
+        task.folder, dtype=DTYPE, attn_implementation=attention
+    )
     model.config.use_cache = False
     if task.remat == "full":
         model.gradient_checkpointing_enable({"use_reentrant": False})
