@@ -1,6 +1,7 @@
 """`benchmark train` runs beside torch, and compares only what computes the same."""
 
 import dataclasses
+import importlib.util
 import json
 import signal
 import subprocess
@@ -59,7 +60,7 @@ def test_the_faster_peer_counts_and_one_that_fails_does_not(monkeypatch, capsys)
         return told({"": 2.0, "eager": 4.0, "compiled": 3.0}[task.kind], peak_flops=1e9)
 
     monkeypatch.setattr(train, "_run", ran)
-    monkeypatch.setattr(train.importlib.util, "find_spec", lambda name: name)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: name)
     settings = SETTINGS | {"modes": ["full", "lora"], "runs": 3}
     full, lora = train.measure(SimpleNamespace(**settings))
     assert (full["ours"], full["ratio"], lora["ratio"]) == (32, 1.5, 2)
@@ -75,7 +76,7 @@ def test_another_loss_is_not_compared(loss, monkeypatch):
         return told(1.0, first_loss=loss if task.kind else 6.0)
 
     monkeypatch.setattr(train, "_run", ran)
-    monkeypatch.setattr(train.importlib.util, "find_spec", lambda name: name)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: name)
     with pytest.raises(InputError, match="not compared"):
         train.measure(SimpleNamespace(**SETTINGS))
 
@@ -96,7 +97,11 @@ def test_refusals(monkeypatch, tmp_path):
     assert str(tmp_path / "x") in call("tools.benchmark", "train", f"--dir={tmp_path}/x").sentence
     outcome = call("tools.benchmark", "train", "--against=none", "--dry_run")
     assert outcome.status == 0 and "24.4M parameters on 4 x 256 tokens" in outcome.err
-    monkeypatch.setattr(train.importlib.util, "find_spec", lambda name: None)
+    found = importlib.util.find_spec
+    peers = ("torch", "transformers", "peft")
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name, *rest: name not in peers and found(name, *rest)
+    )
     sentence = call("tools.benchmark", "train", "--modes=full").sentence
     assert "torch and transformers" in sentence and "--against=none" in sentence
     assert "peft" in call("tools.benchmark", "train").sentence

@@ -2,7 +2,7 @@
 
   python -m tools.benchmarks.train_ours TASK    (JSON, see `tools.benchmarks.train.Task`)
 
-The step is the one that training runs, lowered by the same code for the same places.
+The step is the one that training runs, lowered by the same code for the same places, one device.
 """
 
 from __future__ import annotations
@@ -55,8 +55,7 @@ def main(task: Task) -> dict[str, Any]:
             warmup=0,
         ),
     )
-    mesh = mesh_lib.make_mesh(config.mesh)
-    mesh_lib.check_batch(mesh, config.batch_size, 1, config.seq_len)
+    mesh = mesh_lib.make_mesh("fsdp=1", jax.devices()[:1])  # the peer has one
     claims = claim(config.train, arch)
     kinds = dtypes(claims, source.stored_dtypes(claims.rules), "")
     places = mesh_lib.shardings(mesh, claims.shapes)
@@ -98,7 +97,7 @@ def main(task: Task) -> dict[str, Any]:
     return told | {
         "peak_mib": on_device / MIB if on_device else resident_peak(),
         "flops_per_token": flops_per_token(arch, task.length, claims.frozen),
-        "peak_flops": peak_flops(),
+        "peak_flops": peak_flops() / jax.device_count(),
         "trained": sum(x.size for x in jax.tree.leaves(held[0].params)),
     }
 
