@@ -25,7 +25,8 @@ from maxlite.state.claims import claim
 from maxlite.state.ready import default_dtype
 from maxlite.training import optim
 from maxlite.training import step as step_lib
-from tools.benchmarks.stepping import MIB, random_batch
+from tools.benchmarks.batches import random_batch
+from tools.benchmarks.stepping import MIB
 
 BATCH, LENGTH, STEPS = 4, 256, 3
 ARCH = Architecture(

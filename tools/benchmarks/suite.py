@@ -86,6 +86,8 @@ def commands(suite: str, tiny: bool = False, text: str = "", tokenizer: str = ""
         lines += [[*each, f"--modes={mode}"] for mode in MODES]
         if size == "8B":  # what layers keep would not fit beside the moments
             lines[-len(MODES)].append("--remat=full")
+    lines += [["attention", "--runs=3"], ["loss", "--runs=3"], ["startup", "--runs=3"]]
+    lines += [["checkpoint", "--runs=3"]]
     lines += [["import", f"--size_gb={3 if suite == 'cpu' else 16}", "--runs=2"]]
     if suite == "cpu":
         lines += [["freeze", "--runs=3"], ["surgery", "--size_gb=3", "--runs=3"]]

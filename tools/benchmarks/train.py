@@ -47,6 +47,7 @@ class Size:
     Attributes:
       steps: that count in each run.
       documents: in a row.
+      bfloat16: what of the optimizer ours holds so on an accelerator; the peer holds all so.
     """
 
     width: int
@@ -59,6 +60,7 @@ class Size:
     length: int
     steps: int
     documents: int = 1
+    bfloat16: str = ""
 
     def architecture(self) -> Architecture:
         return Architecture(
@@ -81,7 +83,8 @@ SIZES = {
     "24M": Size(288, 768, 6, 6, 6, 32_000, 4, 256, 10),  # the shape of llama2.c's smallest
     "110M": Size(768, 2048, 12, 12, 12, 32_000, 4, 256, 4),  # and of its largest
     "1B": Size(2048, 8192, 16, 32, 8, 128_256, 4, 4096, 10, documents=8),  # Llama 3.2 1B
-    "8B": Size(4096, 14336, 32, 32, 8, 128_256, 2, 4096, 6, documents=8),  # Llama 3 8B
+    # Llama 3 8B, whose moments and gradients in float32 alone are 96 GB.
+    "8B": Size(4096, 14336, 32, 32, 8, 128_256, 2, 4096, 6, 8, "moments,gradients"),
 }
 
 
@@ -92,7 +95,8 @@ class Task:
     Attributes:
       folder: of the weights.
       mode: one of TRAINS.
-      remat: none, or full: every layer is computed again in the backward pass.
+      remat: as in the config; the peer's layers are all kept, or for any other all computed again.
+      bfloat16: as in the config's `optimizer`.
       kind: of the peer: eager, compiled or unpacked.
       different: batches, which come again in turn.
       compile_limit: seconds that the peer's compiler has.
@@ -106,6 +110,7 @@ class Task:
     vocabulary: int
     steps: int
     remat: str = "none"
+    bfloat16: str = ""
     kind: str = ""
     compile_limit: int = 300
     different: int = 4
@@ -174,6 +179,7 @@ def measure(settings: Any) -> list[dict[str, Any]] | None:
             size.vocabulary,
             size.steps,
             remat=settings.remat,
+            bfloat16=size.bfloat16,
             compile_limit=settings.compile_limit,
         )
         with tqdm(total=len(modes) * (1 + len(kinds)) * settings.runs, desc="training") as bar:
@@ -303,6 +309,7 @@ def _row(name: str, task: Task, told: Told) -> dict[str, Any]:
         "trained": first["trained"],
         "batch": f"{task.rows} x {task.length}",
         "remat": task.remat,
+        "bfloat16": task.bfloat16,
     }
     row["peers"] = {
         kind: {

@@ -27,6 +27,7 @@ from maxlite.training.lowering import (
     abstract,
     abstract_state,
     binding,
+    halved,
     lowered,
     make_optimizer,
 )
@@ -53,6 +54,7 @@ def main(task: Task) -> dict[str, Any]:
             weight_decay=task.weight_decay,
             schedule="constant",
             warmup=0,
+            bfloat16=task.bfloat16,
         ),
     )
     mesh = mesh_lib.make_mesh("fsdp=1", jax.devices()[:1])  # the peer has one
@@ -85,7 +87,8 @@ def main(task: Task) -> dict[str, Any]:
         def step(number: int) -> jax.Array:
             nonlocal compiled
             if compiled is None:
-                program = lowered(bind, optimizer, None, mesh, shape, *states)
+                less = halved(config, claims)
+                program = lowered(bind, optimizer, None, 0.0, less, mesh, shape, *states)
                 compiled = program.compile()
             local = batches[number % len(batches)]
             batch = batch_lib.to_devices(local, rows, spread, shape)

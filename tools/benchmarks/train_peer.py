@@ -39,7 +39,7 @@ def main(task: Task) -> dict[str, Any]:
         task.folder, dtype=DTYPE, attn_implementation=attention
     )
     model.config.use_cache = False
-    if task.remat == "full":
+    if task.remat != "none":
         model.gradient_checkpointing_enable({"use_reentrant": False})
     model = _claimed(model, task).to(DEVICE).train()
     trained = [p for p in model.parameters() if p.requires_grad]
