@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from maxlite.errors import InputError
-from maxlite.mixture import Source, parsed_later, phases
+from maxlite.mixture import Source, awaits, parsed_later, phases
 from maxlite.rules import Rule, check_bfloat16, parsed
 from maxlite.transforms import Lora, Transform
 
@@ -286,7 +286,7 @@ def resolve(config: Any) -> Config:
             several = (value,) if isinstance(value, (str, Source)) else value
             if not isinstance(several, (tuple, list)):
                 raise InputError(f"config key '{key}' must be a tuple of globs, not {value!r}")
-            put(config, key, tuple(_source(v, key) for v in several))
+            put(config, key, () if awaits(several) else tuple(_source(v, key) for v in several))
             continue
         if key == "train" and isinstance(value, (tuple, list)):
             put(config, key, tuple(_rule(rule, i) for i, rule in enumerate(parsed(value))))

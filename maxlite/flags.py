@@ -17,6 +17,7 @@ from ml_collections import config_flags
 from maxlite import config as config_lib
 from maxlite.config import Architecture, Config, Source
 from maxlite.errors import InputError
+from maxlite.mixture import awaits
 
 T = TypeVar("T")
 
@@ -163,6 +164,8 @@ def _parsed(
         raise InputError(_why(path, e)) from e
     if isinstance(config, cls):
         for key, several in sources.items():
+            if several and awaits(before := config_lib.get(config, key)):
+                several = (dataclasses.replace(before[0], glob=several[0].glob),)
             config_lib.put(config, key, several)
     return resolve(config), rest, overrides
 

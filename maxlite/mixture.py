@@ -20,6 +20,11 @@ class Source:
     files. `epochs` caps how often the source may be read through (0: as often as the run needs).
     `later` changes the weight at steps: ((1000, 0.5), (2000, 0)) makes it 0.5 from step 1000 on and
     stops reading at step 2000.
+
+    With a `template` the files hold conversations, and what counts is the responses in them:
+    alpaca, llama2, llama3 or chatml, or "own" for the model's own chat template. `field` then names
+    two columns, "question,answer", or the one that has the list of messages; by default what a
+    record is shows by itself.
     """
 
     glob: str = ""
@@ -28,6 +33,13 @@ class Source:
     field: str = "text"
     epochs: float = 0.0
     later: Later = ()
+    template: str = ""
+
+
+def awaits(several: Any) -> bool:
+    """Whether a file says what conversations are, and leaves their glob to the command line."""
+    lone = several[0] if len(several) == 1 else None
+    return isinstance(lone, Source) and bool(lone.template) and not lone.glob
 
 
 class Weighed(Protocol):

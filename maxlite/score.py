@@ -119,7 +119,7 @@ class Scorer:
         """
         view = view.take(limit)
         shape, stride = self._shape, self._stride
-        rows = evaluation_rows(view.documents(), shape[2], stride, view.bos)
+        rows = evaluation_rows(view.documents(), shape[2], stride, view.bos, view.learnt())
         pending: list[jax.Array] = []
         nll, scored = 0.0, 0.0
         speak = jax.process_index() == 0

@@ -3,7 +3,8 @@
 Example: python -m tools.show_order --order=runs/korean --steps=1000 --count=5
 
 An order is a run, or a folder with order.json in it. Each document of a sequence begins with ▸ and
-has a colour of its own; … is where a document goes on in another sequence.
+has a colour of its own; … is where a document goes on in another sequence. Of conversations what is
+learnt stands between ⟦ and ⟧. With --tokens each piece is shown, parted by ·.
 """
 
 import json
@@ -13,13 +14,14 @@ from dataclasses import asdict
 from itertools import cycle
 from typing import Any
 
+import numpy as np
 from absl import flags
 
 from maxlite import storage
 from maxlite.config import Config, Data
 from maxlite.console import human, say
 from maxlite.data.corpus import Corpus, load_corpus
-from maxlite.data.examples import Example, examples
+from maxlite.data.examples import Example, Part, examples
 from maxlite.data.orders import read_order
 from maxlite.errors import InputError
 from maxlite.storage import Place
@@ -36,6 +38,7 @@ flags.DEFINE_integer("steps", 0, "Tell the shares over so many steps; 0: the run
 flags.DEFINE_integer("batch_size", 0, "Sequences a step; 0: the run's, or 8.", 0)
 flags.DEFINE_integer("step", 0, "Show sequences from this step on.", 0)
 flags.DEFINE_integer("count", 3, "Show so many sequences.", 0)
+flags.DEFINE_bool("tokens", False, "Show pieces of the tokenizer, not their text.")
 flags.DEFINE_enum("color", "auto", ["auto", "always", "never"], "auto: if stdout is a terminal.")
 
 
@@ -114,12 +117,30 @@ def _described(example: Example, tokenizer: Tokenizer) -> dict[str, Any]:
             "tokens": len(part.ids),
             "begun": part.begun,
             "goes_on": part.goes_on,
-            "text": tokenizer.decode(part.ids.tolist(), skip_special=True),
+            "text": tokenizer.decode(part.ids.tolist(), skip_special=part.learnt is None),
+            "shown": _shown(part, tokenizer),
+            "learnt": None if part.learnt is None else part.learnt.astype(int).tolist(),
         }
         for part in example.parts
     ]
     places = {k: getattr(example, k) for k in ("step", "row", "source", "epoch", "window")}
     return {**places, "documents": documents}
+
+
+def _shown(part: Part, tokenizer: Tokenizer) -> str:
+    """A document for people: as text or as pieces, with brackets around what is learnt of it."""
+    ids, chat = part.ids.tolist(), part.learnt is not None
+    learnt = part.learnt if chat else np.ones(len(ids), bool)
+    starts = [0, *(np.flatnonzero(np.diff(learnt)) + 1).tolist()]
+    said, before = "", 0
+    for start, end in zip(starts, [*starts[1:], len(ids)], strict=True):
+        if FLAGS.tokens:
+            span = "·".join(map(tokenizer.piece, ids[start:end]))
+        else:  # not each span alone: a decoder drops the space before the first piece
+            text = tokenizer.decode(ids[:end], skip_special=not chat)
+            span, before = text[before:], len(text)
+        said += f"⟦{span}⟧" if chat and learnt[start] else span
+    return said
 
 
 def _print(path: Place, corpus: Corpus, figures: dict[str, Any]) -> None:
@@ -164,7 +185,7 @@ def _print_sequence(example: Example, said: dict[str, Any], corpus: Corpus, colo
         f"{documents[0]['document']}-{documents[-1]['document']}"
     )
     for code, part in zip(cycle(_COLOURS), documents, strict=False):
-        text = _CONTROL.sub("\ufffd", part["text"]).strip("\n").replace("\n", "\n  ")
+        text = _CONTROL.sub("\ufffd", part["shown"]).strip("\n").replace("\n", "\n  ")
         text = f"▸ {'… ' * part['begun']}{text}{' …' * part['goes_on']}"
         print(f"\033[{code}m{text}\033[0m" if colour else text)
 

@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from maxlite.config import Data, Source
 from maxlite.data import sources
+from maxlite.data.chat_templates import template
 from maxlite.data.making import Making, locked, stamps
 from maxlite.data.streams import packing
 from maxlite.data.tokens import FORMAT, TokenCache, names_cache, open_cache
@@ -39,7 +40,7 @@ def tokenize(
     others wait. Memory doesn't grow with the corpus, only with its longest document.
 
     Args:
-      source: its `glob` and `field` are read.
+      source: its `glob`, `field` and `template` are read.
       tokenizer: encodes the documents.
       settings: its `txt` is read.
       progress: show bars on stderr where it takes longer than two seconds.
@@ -48,12 +49,18 @@ def tokenize(
       InputError: unreadable text, no document at all, or no place to write to.
     """
     if names_cache(source.glob):
+        if source.template:
+            raise InputError(
+                f"{source.glob} is a folder of tokens, on which the template {source.template!r} "
+                "comes too late: name the conversations themselves"
+            )
         given = open_cache(place(source.glob))
         given.check(tokenizer)
         return given
+    chat = template(source.template, tokenizer) if source.template else ""
     files = sources.expand(source)
     seen = stamps(files)
-    key = _key(files, source.field, settings.txt, tokenizer, progress)
+    key = _key(files, source.field, settings.txt, chat, tokenizer, progress)
     root = cache_folder() / "tokens"
     try:
         root.mkdir(parents=True, exist_ok=True)
@@ -72,6 +79,7 @@ def tokenize(
                         source.field,
                         settings.txt,
                         what=repr(source.glob),
+                        template=chat,
                     )
                     _make(path, making, progress)
                     cache = _open(path)
@@ -85,16 +93,29 @@ def tokenize(
     return cache
 
 
-def _key(files: Sequence[Place], field: str, txt: str, tokenizer: Tokenizer, progress: bool) -> str:
+def _key(
+    files: Sequence[Place], field: str, txt: str, chat: str, tokenizer: Tokenizer, progress: bool
+) -> str:
     total = sum(path.stat().st_size for path in files)
     parts = []
     with ThreadPoolExecutor() as pool, _bar(total, "reading", progress) as bar:
         for path, digest in zip(files, pool.map(sources.content_hash, files), strict=True):
             bar.update(path.stat().st_size)
-            kind = sources.kind(path)
+            kind = sources.kind(path, bool(chat))
             parts.append([kind, packing(path), txt if kind == "txt" else field, digest])
-    said = json.dumps([FORMAT, tokenizer.fingerprint, parts])
+    said = json.dumps(
+        [FORMAT, tokenizer.fingerprint, parts, *([chat, _settings(tokenizer)] if chat else [])]
+    )
     return hashlib.sha256(said.encode()).hexdigest()[:40]
+
+
+def _settings(tokenizer: Tokenizer) -> str:
+    """A hash (hex) of all files by which `transformers` encodes conversations."""
+    digest = hashlib.sha256()
+    for name, file in sorted(tokenizer.files.items()):
+        data = file if isinstance(file, bytes) else file.read_bytes()
+        digest.update(f"{name}\0{len(data)}\0".encode() + data)
+    return digest.hexdigest()
 
 
 def _open(path: Path) -> TokenCache | None:

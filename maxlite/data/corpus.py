@@ -33,12 +33,14 @@ class Corpus:
       evals: documents for evaluation, by name: those of `data.eval`, then the held-out share of
         each training source.
       file: what the order was made from, for `orders.write_order`.
+      template: the name of the chat template that conversations among them have; "" without any.
     """
 
     order: Order
     views: list[View]
     evals: dict[str, View]
     file: OrderFile
+    template: str = ""
 
     def summary(self, steps: int) -> str:
         """A table of the sources and of what so many steps read, for people."""
@@ -51,6 +53,9 @@ class Corpus:
                 f"{human(source.documents)} documents, {human(source.tokens)} tokens, "
                 f"read {epochs:.3g} times"
             )
+        for source, view in zip(self.order.sources, self.views, strict=True):
+            if view.cache.learnt is not None:
+                lines.append(f"  {source.name} holds conversations: {self._left_out(view)}")
         for step, weights in self.order.phases:
             if 0 < step < steps:
                 shares = zip(self.order.sources, weights, strict=True)
@@ -61,6 +66,13 @@ class Corpus:
                 f"  {name} (evaluation): {human(len(view))} documents, {human(view.tokens)} tokens"
             )
         return "\n".join(["data:", *lines])
+
+    def _left_out(self, view: View) -> str:
+        """Which conversations of a source are not read, for people."""
+        other = view.cache.left_out
+        parts = [f"{view.left_out:,} longer than {self.file.seq_len} tokens"]
+        parts += [f"{other:,} with the name of a special token in their text"] * (other > 0)
+        return f"only responses are learnt; left out are {' and '.join(parts)}"
 
     def chosen(
         self, documents: Mapping[str, np.ndarray], notes: Mapping[str, Any] | None = None
@@ -131,7 +143,7 @@ def load_corpus(
         cut = replace(settings, txt=file.txt)
     else:
         train, held, cut = read_at_all(settings.train, progress), settings.held_out, settings
-    caches = []
+    caches, chats = [], _template(train)
     for source in train:
         with _said_of_order(source, settings.order):
             caches.append(tokenize(source, tokenizer, cut, progress))
@@ -184,7 +196,22 @@ def load_corpus(
                 inputs=max(0, view.length - 1),
             )
         )
-    return Corpus(file.order(known, batch_size), views, evals, file)
+    return Corpus(file.order(known, batch_size), views, evals, file, chats)
+
+
+def _template(sources: Sequence[config.Source]) -> str:
+    """The template of a run's conversations; "" if it has none.
+
+    Raises:
+      InputError: they have several, of which a model's folder could hold only one.
+    """
+    found = sorted({source.template for source in sources if source.template})
+    if len(found) > 1:
+        raise InputError(
+            f"the sources have several chat templates ({', '.join(found)}), but the model is "
+            "exported with one; give them the same"
+        )
+    return found[0] if found else ""
 
 
 @contextlib.contextmanager
@@ -216,8 +243,14 @@ def _training_side(listed: Listed, cache: TokenCache, file: OrderFile) -> tuple[
     name, held = listed.source.name, file.held_out
     try:
         view, rest = split(cache, file.bos, file.eos, held, listed.documents)
+        view = view.fitting(file.seq_len)
     except InputError as error:
         raise InputError(f"source {name!r}: {error}") from None
+    if not len(view) and view.left_out:
+        raise InputError(
+            f"none of the {view.left_out} conversations of source {name!r} has at most "
+            f"seq_len={file.seq_len} tokens, and none is ever cut; raise seq_len"
+        )
     if not len(view):
         raise InputError(
             f"no document of source {name!r} is chosen; leave it out, or choose some"
@@ -259,7 +292,11 @@ def source_names(named: Sequence[config.Source]) -> list[str]:
 
 def _stem(pattern: str) -> str:
     for part in reversed(PurePath(pattern).parts):
-        ends = [end for end in (*sources.SUFFIXES, ".tokens") if part.lower().endswith(end)]
+        ends = [
+            end
+            for end in (*sources.SUFFIXES, *sources.CHAT_SUFFIXES, ".tokens")
+            if part.lower().endswith(end)
+        ]
         plain = part[: len(part) - max(map(len, ends), default=0)]
         if glob.has_magic(part):
             plain = re.sub(r"\[[^]]*\]|[*?]", "", plain).strip("-_. ")

@@ -18,12 +18,14 @@ class Part:
       ids: its tokens here, BOS and EOS among them; int32 [T].
       begun: whether it began in an earlier row of its source.
       goes_on: whether it goes on in the next row of its source.
+      learnt: of a conversation which tokens are learnt, bool [T]; None: all are.
     """
 
     document: int
     ids: np.ndarray
     begun: bool
     goes_on: bool
+    learnt: np.ndarray | None = None
 
 
 @dataclass
@@ -58,15 +60,20 @@ def examples(corpus: Corpus, step: int, count: int) -> Iterator[Example]:
 
 def _parts(corpus: Corpus, source: int, window: int) -> Iterator[Part]:
     view, seq_len = corpus.views[source], corpus.order.seq_len
-    row, start = packing.training_row(view, window, seq_len), window * seq_len
-    used = row["segments"] > 0
-    place = np.arange(start, start + used.sum())
+    row = packing.training_row(view, window, seq_len)
+    start, stop = packing.bounds(view, window, seq_len)
+    ids, learnt, size = row["tokens"], None, stop - start - 1
+    if view.starts is not None:  # the last target is in no other row
+        ids, size = np.append(ids[:1], row["targets"]), size + 1
+        learnt = np.append(False, row["weights"] > 0)
+    place = np.arange(start, start + size)
     document = np.searchsorted(view.ends, place, "right")
     for i in np.unique(document).tolist():
         begin, end = (int(view.ends[i - 1]) if i else 0), int(view.ends[i])
         yield Part(
             document=i if view.index is None else int(view.index[i]),
-            ids=row["tokens"][used][document == i],
+            ids=ids[:size][document == i],
             begun=begin < start,
-            goes_on=end > start + len(place),
+            goes_on=end > start + size,
+            learnt=None if learnt is None else learnt[:size][document == i],
         )

@@ -23,6 +23,7 @@ import numpy as np
 
 from maxlite import outputs
 from maxlite.console import say
+from maxlite.data.chat import ChatPart
 from maxlite.data.parts import TextPart, text_parts
 from maxlite.data.shards import FIGURES, Shard, dtype_for, whole, write_shard
 from maxlite.data.sources import META
@@ -53,6 +54,7 @@ class Making:
       txt, text_field: as for `sources.documents`.
       shard_bytes: of text, or of packed text; 0: by the size of the text.
       what: the name of the text, for messages.
+      template: the chat template, if these are conversations; `txt` then says nothing.
     """
 
     files: Sequence[Place]
@@ -63,6 +65,7 @@ class Making:
     txt: str = "line"
     shard_bytes: int = 0
     what: str = "the text"
+    template: str = ""
 
     @property
     def size(self) -> int:
@@ -73,15 +76,16 @@ class Making:
     def shards(self) -> list[Shard]:
         """The shards: files, parts of long ones, or several short ones."""
         size = self.shard_bytes or min(_LARGEST, max(_SMALLEST, self.size // _WANTED))
-        groups: list[list[TextPart]] = []
+        groups: list[list[TextPart | ChatPart]] = []
         held = size
-        for part in text_parts(self.files, self.text_field, self.txt, size=size):
+        for part in self._parts(size):
             if held + part.size > size:
                 groups.append([])
                 held = 0
             groups[-1].append(part)
             held += part.size
-        return [Shard(i, tuple(parts), self.folder) for i, parts in enumerate(groups)]
+        shards = enumerate(groups)
+        return [Shard(i, tuple(parts), self.folder, self.template) for i, parts in shards]
 
     @cached_property
     def settings(self) -> dict[str, Any]:
@@ -93,6 +97,7 @@ class Making:
             "field": self.text_field,
             "txt": self.txt,
             "shard_mb": self.shard_bytes / 10**6,
+            **({"template": self.template} if self.template else {}),
         }
 
     @property
@@ -170,6 +175,13 @@ class Making:
         outputs.put_in_place(self.folder, out, replace=True)
         return True
 
+    def _parts(self, size: int) -> Sequence[TextPart | ChatPart]:
+        """Parts of text of about so many bytes, or the files of conversations."""
+        if not self.template:
+            return text_parts(self.files, self.text_field, self.txt, size=size)
+        sizes = [stamp[0] for stamp in self.stamps]
+        return [ChatPart(*of, self.text_field) for of in zip(self.files, sizes, strict=True)]
+
     def _join(self, figures: list[dict[str, int]]) -> None:
         total = {key: sum(one[key] for one in figures) for key in FIGURES}
         if not total["documents"]:
@@ -191,6 +203,11 @@ class Making:
                 for out, column in zip(columns, about.T[1:], strict=True):
                     out.write(column.tobytes())
                 content.update(about[:, 3].tobytes())
+        if self.template:  # the same conversations are other tokens under another one
+            for what in ("tokens", "learnt"):
+                for shard in self.shards:
+                    content.update(shard.file(what).read_bytes())
+            total["left_out"] = sum(one["left_out"] for one in figures)
         meta = {
             "format": FORMAT,
             "content": content.hexdigest(),

@@ -8,10 +8,14 @@ A row is a dict of arrays [S], S tokens a row:
     positions  int32    place within the segment, from 0
     weights    float32  1 where the target counts, else 0
 
+Text is cut wherever a row ends. Conversations are not: a row holds as many whole ones as fit, and
+weights are 1 on what is learnt of them alone.
+
 Nothing but the cumulative lengths of documents is computed beforehand: any row is found by binary
 search and read in time that grows with S alone.
 """
 
+import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
@@ -27,7 +31,16 @@ _FILLING = 16  # rows of an evaluation that are open at a time
 
 def windows(view: View, seq_len: int) -> int:
     """How many rows of `seq_len` tokens the documents fill, the last one perhaps in part."""
+    if view.starts is not None:
+        return len(view.starts) - 1
     return max(0, -(-(view.length - 1) // seq_len))
+
+
+def bounds(view: View, window: int, seq_len: int) -> tuple[int, int]:
+    """Where a row starts in the documents laid end to end, and where its last target's end is."""
+    if view.starts is not None:
+        return int(view.starts[window]), int(view.starts[window + 1])
+    return window * seq_len, min((window + 1) * seq_len + 1, view.length)
 
 
 def training_row(view: View, window: int, seq_len: int) -> Row:
@@ -38,14 +51,13 @@ def training_row(view: View, window: int, seq_len: int) -> Row:
     a target once. A target in another document than its input (a BOS) has no weight. A document cut
     by the end of a row goes on in the next as a segment of its own.
     """
-    ends, start = view.ends, window * seq_len
-    stop = min(start + seq_len + 1, view.length)
+    ends, (start, stop) = view.ends, bounds(view, window, seq_len)
     place = np.arange(start, stop)
     first = int(np.searchsorted(ends, start, "right"))
     last = int(np.searchsorted(ends, stop - 1, "right"))
     document = first + np.searchsorted(ends[first : last + 1], place, "right")
     begin = np.where(document > 0, ends[document - 1], 0)
-    ids = _stream(view, document, place - begin, ends[document] - begin)
+    ids, learnt = _stream(view, document, place - begin, ends[document] - begin)
 
     row = _empty(seq_len)
     n = len(place) - 1
@@ -54,12 +66,19 @@ def training_row(view: View, window: int, seq_len: int) -> Row:
     row["targets"][:n] = ids[1:]
     row["segments"][:n] = 1 + np.concatenate([[0], np.cumsum(~same[:-1])])
     row["positions"][:n] = (place - np.maximum(begin, start))[:-1]
-    row["weights"][:n] = same
+    row["weights"][:n] = same & learnt[1:]
     return row
 
 
-def _stream(view: View, document: np.ndarray, offset: np.ndarray, size: np.ndarray) -> np.ndarray:
-    """Ids at places of the stream: of each, its document, its offset there, the document's size."""
+def _stream(
+    view: View, document: np.ndarray, offset: np.ndarray, size: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Ids at places of the stream, and whether they are learnt.
+
+    Args:
+      view: the documents.
+      document, offset, size: of each place its document, its offset there, the document's size.
+    """
     cache_document = document if view.index is None else view.index[document]
     inside = offset - (view.bos is not None)
     at = view.cache.offsets[cache_document].astype(np.int64) + inside
@@ -69,11 +88,16 @@ def _stream(view: View, document: np.ndarray, offset: np.ndarray, size: np.ndarr
         ids[inside < 0] = view.bos
     if view.eos is not None:
         ids[offset == size - 1] = view.eos
-    return ids
+    mask = view.cache.learnt
+    return ids, np.ones(len(at), bool) if mask is None else mask[at].astype(bool)
 
 
 def evaluation_rows(
-    documents: Iterable[np.ndarray], window: int, stride: int = 0, bos: int | None = None
+    documents: Iterable[np.ndarray],
+    window: int,
+    stride: int = 0,
+    bos: int | None = None,
+    learnt: Iterable[np.ndarray] | None = None,
 ) -> Iterator[Row]:
     """Rows that score each token of each document once, for bits per byte.
 
@@ -91,6 +115,7 @@ def evaluation_rows(
       window: tokens a row, S.
       stride: 1 to `window`; 0 is half a window.
       bos: the BOS id, or None.
+      learnt: of each document which tokens count, uint8 [T], where not all do.
 
     Yields:
       Rows as described at the top of this module, [window].
@@ -99,10 +124,13 @@ def evaluation_rows(
     if not 1 <= stride <= window:
         raise ValueError(f"stride {stride} is not between 1 and the window of {window}")
     filling: list[_Filling] = []
-    for document in documents:
+    masks = itertools.repeat(None) if learnt is None else learnt
+    for document, mask in zip(documents, masks, strict=learnt is not None):
         ids = np.asarray(document, np.int32)
+        counts = np.ones(len(ids), bool) if mask is None else mask.astype(bool)
         if bos is not None:
             ids = np.concatenate([np.array([bos], np.int32), ids])
+            counts = np.concatenate([[False], counts])
         scored = 0  # targets of this document that have been scored
         start = 0
         while scored < len(ids) - 1:
@@ -120,7 +148,8 @@ def evaluation_rows(
             row["targets"][at] = ids[start + 1 : start + n + 1]
             row["segments"][at] = one.segments
             row["positions"][at] = np.arange(n)
-            row["weights"][at] = np.arange(start, start + n) >= scored
+            new = np.arange(start, start + n) >= scored
+            row["weights"][at] = new & counts[start + 1 : start + n + 1]
             scored, start = start + n, start + stride
     yield from (one.row for one in filling)
 

@@ -4,6 +4,7 @@ A shard that is written has three files in the folder of what is under way:
 
     tokens-00000.bin      as `maxlite.data.tokens` describes it
     documents-00000.bin   uint64 [N, 4]: of each document its tokens, bytes, characters and hash
+    learnt-00000.bin      of conversations
     done-00000.json       its figures; written last, so a shard that has one is whole
 """
 
@@ -16,11 +17,13 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 import numpy as np
 
 from maxlite import outputs
+from maxlite.data.chat import ChatPart
+from maxlite.data.chat_tokens import ChatEncoder, Encoded
 from maxlite.data.parts import TextPart
 from maxlite.data.tokens import shard_name
 from maxlite.tokenizer import Tokenizer
@@ -39,13 +42,15 @@ class Shard:
 
     Attributes:
       number: its place among all.
-      parts: of text files, in order.
+      parts: of text files, in order, or files of conversations.
       folder: where it is written.
+      template: the chat template that writes conversations; "" for text.
     """
 
     number: int
-    parts: tuple[TextPart, ...]
+    parts: tuple[TextPart | ChatPart, ...]
     folder: Path
+    template: str = ""
 
     @property
     def name(self) -> str:
@@ -56,14 +61,17 @@ class Shard:
         return sum(part.size for part in self.parts)
 
     def file(self, what: str) -> Path:
-        """Its file of "tokens" or "documents"."""
+        """Its file of "tokens", "documents" or "learnt"."""
         return self.folder / (shard_name(self.number).replace("tokens", what))
 
     def figures(self) -> dict[str, int] | None:
-        """What was written, None if it is not all there: FIGURES and rows (1 + the largest id)."""
+        """What was written, None if it is not all there: FIGURES and rows (1 + the largest id).
+
+        Of conversations also how many were `left_out`.
+        """
         try:
             figures = json.loads(self._done.read_bytes())
-            sizes = {w: self.file(w).stat().st_size for w in ("tokens", "documents")}
+            sizes = self._sizes()
         except (OSError, ValueError):
             return None
         return figures if sizes == figures.pop("sizes", None) else None
@@ -77,28 +85,44 @@ class Shard:
         for stale in self.folder.glob(f"*-{self.number:05d}.*.tmp-*"):  # of a process that died
             stale.unlink(missing_ok=True)
         dtype = dtype_for(tokenizer)
-        rows, totals = 0, np.zeros(4, np.int64)
-
-        def encoded(texts: list[str]) -> tuple[np.ndarray, list[np.ndarray]]:
-            return _measure(texts), tokenizer.encode(texts)
-
+        rows, dropped, totals = 0, 0, np.zeros(4, np.int64)
         with (
             exactly(self.size, advance) as moved,
             whole(self.file("tokens")) as ids_out,
             whole(self.file("documents")) as about_out,
+            whole(self.file("learnt")) if self.template else contextlib.nullcontext() as learnt_out,
         ):
-            texts = (text for part in self.parts for text in part.read(moved, lambda number: None))
-            for about, ids in _ahead(encoded, batches(texts)):
-                joined = np.concatenate(ids)
+            read = (one for part in self.parts for one in part.read(moved, lambda number: None))
+            for about, ids, learnt, left_out in self._encoded(tokenizer, read):
                 about[:, 0] = [len(one) for one in ids]
+                joined = np.concatenate([np.zeros(0, np.int32), *ids])
                 ids_out.write(joined.astype(dtype).tobytes())
                 about_out.write(about.tobytes())
+                if learnt_out:
+                    learnt_out.write(b"".join(one.tobytes() for one in learnt))
                 rows = max(rows, int(joined.max(initial=-1)) + 1)
                 totals += len(ids), *about[:, :3].sum(0, np.int64)
+                dropped += left_out
         figures = dict(zip(FIGURES, totals.tolist(), strict=True)) | {"rows": rows}
-        sizes = {w: self.file(w).stat().st_size for w in ("tokens", "documents")}
+        if self.template:
+            figures["left_out"] = dropped
         with whole(self._done) as file:
-            file.write(json.dumps(figures | {"sizes": sizes}).encode())
+            file.write(json.dumps(figures | {"sizes": self._sizes()}).encode())
+
+    def _encoded(self, tokenizer: Tokenizer, read: Iterable[Any]) -> Iterator[Encoded]:
+        """Texts or conversations as documents, a batch at a time."""
+
+        def encoded(texts: list[str]) -> Encoded:
+            return Encoded(_measure(texts), tokenizer.encode(texts), [], 0)
+
+        if self.template:  # in one thread: transformers' tokenizers can't be shared
+            yield from map(ChatEncoder(tokenizer, self.template), batches(read))
+        else:
+            yield from _ahead(encoded, batches(read))
+
+    def _sizes(self) -> dict[str, int]:
+        names = ("tokens", "documents", *(["learnt"] if self.template else []))
+        return {name: self.file(name).stat().st_size for name in names}
 
     @property
     def _done(self) -> Path:

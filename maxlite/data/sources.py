@@ -16,7 +16,7 @@ from typing import Any
 
 from maxlite import storage
 from maxlite.config import Source
-from maxlite.data.streams import open_bytes, readable
+from maxlite.data.streams import PACKED, open_bytes, readable
 from maxlite.errors import InputError
 from maxlite.storage import Place, Url, expand_url, is_url
 
@@ -30,6 +30,10 @@ _KINDS = {
     ".parquet": "parquet",
 }
 SUFFIXES = tuple(_KINDS)
+_CHATS = {f".{kind}{packed}": kind for kind in ("json", "jsonl", "csv") for packed in ("", *PACKED)}
+_CHATS[".parquet"] = "parquet"
+CHAT_SUFFIXES = tuple(_CHATS)
+_CHAT_HINT = "; or are these conversations? Then their Source needs a template"
 META = "meta.json"  # is in a folder of tokens (`maxlite.data.tokens`), which is no folder of text
 _BOM = b"\xef\xbb\xbf"
 
@@ -61,21 +65,25 @@ def expand(source: Source) -> list[Place]:
             )
         raise InputError(f"no file matches {source.glob!r}{hint}")
     for file in files:
-        kind(file)
+        kind(file, bool(source.template))
     return list(files)
 
 
-def kind(path: Place) -> str:
-    """How a file is read: "txt", "jsonl" or "parquet".
+def kind(path: Place, chat: bool = False) -> str:
+    """How a file is read: "txt", "jsonl" or "parquet"; of conversations also "json" or "csv".
 
     Raises:
       InputError: its suffix is none of the known ones.
     """
-    for suffix, name in _KINDS.items():
+    known = _CHATS if chat else _KINDS
+    for suffix, name in known.items():
         if path.name.lower().endswith(suffix):
             return name
-    ends = ", ".join(SUFFIXES)
-    raise InputError(f"{path} is of a kind that can't be read as text; it must end in {ends}")
+    what = "conversations" if chat else "text"
+    hint = "" if chat or not path.name.lower().endswith(CHAT_SUFFIXES) else _CHAT_HINT
+    raise InputError(
+        f"{path} is of a kind that can't be read as {what}; it must end in {', '.join(known)}{hint}"
+    )
 
 
 def documents(
@@ -232,8 +240,9 @@ def json_field(lines: Lines, field: str) -> Iterator[Any]:
     for record in json_records(lines):
         if field not in record:
             keys = ", ".join(map(repr, list(record)[:8])) or "nothing"
+            hint = _CHAT_HINT if {"messages", "conversations", "output"} & record.keys() else ""
             raise InputError(
-                f"{lines.where()}: no field {field!r} (it has {keys}); set the source's field"
+                f"{lines.where()}: no field {field!r} (it has {keys}); set the source's field{hint}"
             )
         yield record[field]
 

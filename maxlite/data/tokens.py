@@ -7,6 +7,9 @@
     bytes.bin                uint64 [N]: length of each raw document in UTF-8 bytes
     chars.bin                uint64 [N]: length of each raw document in characters
     hashes.bin               uint64 [N]: a hash of each document's text
+    learnt-00000.bin, …      of conversations alone: uint8, one for each id, 1 where it is learnt;
+                             bytes and characters are then those of the responses, and the ids have
+                             what the chat template puts before and after
 
 All are little-endian and without a header. In a folder they are mapped into memory; at an address
 the small ones are fetched whole, and of the ids only what is asked for.
@@ -28,6 +31,7 @@ from maxlite.tokenizer import Tokenizer
 FORMAT = 2
 COLUMNS = ("offsets", "bytes", "chars", "hashes")
 _DTYPES = {name: np.dtype(name) for name in ("<u2", "<u4")}
+_BYTE = np.dtype("u1")
 _AHEAD = 1 << 19  # ids: whoever reads on and on gets so many at a time
 _GAP = 1 << 14  # ids that are sooner read over than asked for around
 
@@ -35,6 +39,11 @@ _GAP = 1 << 14  # ids that are sooner read over than asked for around
 def shard_name(number: int) -> str:
     """The file of a shard's ids."""
     return f"tokens-{number:05d}.bin"
+
+
+def learnt_name(number: int) -> str:
+    """The file of what is learnt of a shard's ids."""
+    return shard_name(number).replace("tokens", "learnt")
 
 
 class Tokens:
@@ -153,6 +162,8 @@ class TokenCache:
       tokenizer: the fingerprint of the tokenizer that made it.
       made_by: where that was.
       shards: files of tokens.
+      learnt: of conversations, uint8 [T], 1 where a token is learnt; None: all are.
+      left_out: conversations that were not taken.
     """
 
     path: Place
@@ -166,6 +177,8 @@ class TokenCache:
     tokenizer: str = ""
     made_by: str = field(default="", compare=False)
     shards: int = 1
+    learnt: Tokens | np.ndarray | None = None
+    left_out: int = 0
 
     def __len__(self) -> int:
         return len(self.hashes)
@@ -206,6 +219,8 @@ def open_cache(where: Place) -> TokenCache:
         lengths = {f"{name}.bin": number + (name == "offsets") for name in COLUMNS}
         expected = {name: 8 * n for name, n in lengths.items()}
         expected |= {name: n * dtype.itemsize for name, n in shards.items()}
+        chats = {learnt_name(i): int(n) for i, n in enumerate(meta["shards"]) if "left_out" in meta}
+        expected |= chats
         about = {key: str(meta[key]) for key in ("content", "tokenizer", "made_by")}
     except (ValueError, KeyError, TypeError, AttributeError):
         raise InputError(
@@ -225,6 +240,10 @@ def open_cache(where: Place) -> TokenCache:
         tokenizer=about["tokenizer"],
         made_by=about["made_by"],
         shards=len(shards),
+        learnt=Tokens([_shard(where / n, size, _BYTE) for n, size in chats.items()])
+        if chats
+        else None,
+        left_out=int(meta.get("left_out", 0)),
     )
 
 

@@ -4,9 +4,11 @@ import hashlib
 import json
 from collections.abc import Iterator
 from functools import cached_property
+from typing import cast
 
 import numpy as np
 
+from maxlite.data.fitting import fitted
 from maxlite.data.tokens import TokenCache
 from maxlite.errors import InputError
 
@@ -14,11 +16,16 @@ from maxlite.errors import InputError
 class View:
     """Documents of a cache in their order, each as BOS, its tokens, EOS.
 
+    Of conversations the tokens are all there is, since their template says what is around them.
+
     Attributes:
       cache: where the tokens are.
       bos, eos: ids, or None to leave them out.
-      index: which documents, int64 [N], ascending; None: all.
+      index: which documents, int64 [N], ascending, or row after row; None: all.
       content: hash (hex) of everything that the sequences depend on.
+      starts: where rows of whole conversations start in the stream, and its end, int64 [R + 1];
+        None: rows are cut. See `fitting`.
+      left_out: conversations too long for any row.
     """
 
     def __init__(
@@ -29,7 +36,9 @@ class View:
         index: np.ndarray | None = None,
         part: str = "all",
     ):
-        self.cache, self.bos, self.eos, self.index = cache, bos, eos, index
+        self.cache, self.index = cache, index
+        self.left_out, self.starts = 0, cast(np.ndarray | None, None)
+        self.bos, self.eos = bos, eos = (bos, eos) if cache.learnt is None else (None, None)
         said = json.dumps([cache.content, bos, eos, part])
         self.content = hashlib.sha256(said.encode()).hexdigest()
 
@@ -71,6 +80,30 @@ class View:
         offsets = self.cache.offsets
         for i in range(len(self)) if self.index is None else self.index:
             yield self.cache.tokens[int(offsets[i]) : int(offsets[i + 1])].astype(np.int32)
+
+    def learnt(self) -> Iterator[np.ndarray] | None:
+        """Of each document which tokens are learnt, uint8 [T]; None where all are."""
+        mask, offsets = self.cache.learnt, self.cache.offsets
+        if mask is None:
+            return None
+        chosen = range(len(self)) if self.index is None else self.index
+        return (mask[int(offsets[i]) : int(offsets[i + 1])] for i in chosen)
+
+    def fitting(self, seq_len: int) -> "View":
+        """The same in rows of whole conversations, without those that have more tokens.
+
+        Plain text, which may be cut, stays as it is.
+        """
+        if self.cache.learnt is None:
+            return self
+        lengths = np.diff(self.ends, prepend=0)
+        fits = np.flatnonzero(lengths <= seq_len)
+        order, sizes = fitted(lengths[fits], seq_len)
+        chosen = fits[order] if self.index is None else self.index[fits[order]]
+        view = View(self.cache, None, None, chosen, f"{self.content}/rows of {seq_len}")
+        view.left_out = len(self) - len(view)
+        view.starts = np.concatenate([[0], view.ends])[np.cumsum([0, *sizes])]
+        return view
 
     def take(self, limit: int) -> "View":
         """At most `limit` documents, spread evenly; 0 takes all."""

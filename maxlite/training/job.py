@@ -14,6 +14,7 @@ from jax.sharding import Mesh, NamedSharding
 from maxlite import storage
 from maxlite.config import Config
 from maxlite.console import human, say
+from maxlite.data.chat_tokens import taught
 from maxlite.data.corpus import Corpus, load_corpus
 from maxlite.errors import InputError
 from maxlite.hf import metadata
@@ -183,6 +184,8 @@ def _prepared(config: Config, run: RunFolder | None) -> Job:
         batch_size=config.batch_size,
         progress=speak,
     )
+    if corpus.template:
+        source.files = dict(taught(source.files, corpus.template, tokenizer))
     corpus.order.check_length(config.steps * config.batch_size)
     if run and run.description["order"] != corpus.order.fingerprint:
         read = config.data.order or ", ".join(listed.source.glob for listed in corpus.file.sources)
