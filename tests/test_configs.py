@@ -12,6 +12,7 @@ from extended import extend
 from frozen import check_moved
 
 from maxlite import flags
+from maxlite.data.chat_templates import NAMED
 from maxlite.model.leaves import leaf
 from maxlite.parameters import EMBEDDING, HEAD, LAYERS
 from maxlite.plan import plan
@@ -36,6 +37,7 @@ STAGES = {
     "pretrain.py": (0, (0, None), None, slice(None)),
     "stage1.py": (0, (32_000, None), (32_000, None), None),
     "stage2.py": (0, (0, None), (0, None), LORA),
+    "sft.py": (0, (0, None), (0, None), slice(None)),
     "eeve/stage1.py": (EEVE, (32_000, None), None, None),
     "eeve/stage2.py": (EEVE, None, (32_000, None), None),
     "eeve/stage3.py": (EEVE, (32_000, None), (32_000, None), None),
@@ -47,6 +49,7 @@ STAGES = {
     "chinese_llama/pretrain1.py": (LLAMA, (0, None), None, None),
     "chinese_llama/pretrain2.py": (LLAMA, (0, None), (0, None), LORA),
     "chinese_llama/plus.py": (LLAMA, (0, None), (0, None), LORA),
+    "chinese_llama/sft.py": (LLAMA, (0, None), (0, None), LORA),
     "redwhale/tables.py": (0, (0, None), (0, None), None),
     "redwhale/odd.py": (0, None, None, slice(1, None, 2)),
     "redwhale/even.py": (0, None, None, slice(0, None, 2)),
@@ -58,7 +61,10 @@ STAGES = {
 
 @pytest.fixture(scope="module")
 def desk(tmp_path_factory, make_folder, tiny_tokenizer, tiny_text) -> Path:
-    """A folder with model/, four layers and ten new rows of which it knows, and text/."""
+    """A folder with model/, four layers and ten new rows of which it knows, and text/.
+
+    The model has a chat template.
+    """
     here = tmp_path_factory.mktemp("desk")
     folder = make_folder(
         here / "model", dtype="bfloat16", vocab_size=410, num_hidden_layers=4, tokenizer=""
@@ -70,6 +76,9 @@ def desk(tmp_path_factory, make_folder, tiny_tokenizer, tiny_text) -> Path:
     (here / "text").mkdir()
     lines = (tiny_text / "xx.txt").read_text("utf-8").splitlines()[:60]
     (here / "text" / "xx.txt").write_text("\n".join(lines), "utf-8")
+    (folder / "chat_template.jinja").write_text(NAMED["llama2"])
+    chats = [{"instruction": line, "output": line[::-1]} for line in lines]
+    (here / "text" / "chats.json").write_text(json.dumps(chats), "utf-8")
     return here
 
 
@@ -120,7 +129,12 @@ def test_the_figures_of_the_papers():
     def planned(file):
         return plan(flags.parse([f"--config={file}"])[0])
 
-    for name, share in (("pretrain1", "2.97%"), ("pretrain2", "6.06%"), ("plus", "6.22%")):
+    for name, share in (
+        ("pretrain1", "2.97%"),
+        ("pretrain2", "6.06%"),
+        ("plus", "6.22%"),
+        ("sft", "6.22%"),
+    ):
         figures = planned(f"chinese_llama/{name}.py").figures()
         assert f"{figures['trainable_share']:.2%}" == share
     kosolar, eeve = planned("kosolar/stage1.py"), planned("eeve/stage5.py")
@@ -189,8 +203,11 @@ def allowed(file: str):
 def test_what_a_stage_freezes_keeps_every_byte(file, desk, tmp_path, compiled_fast):
     """On eight devices, with decay, clipping that bites, accumulation and a resume."""
     given = {"model": desk / "model", "data.train": desk / "text/xx.txt", "data.eval": ""}
+    given["seq_len"] = 16
     given |= {"out": tmp_path / "run", "export": tmp_path / "better", "export_dtype": "float32"}
-    given |= {"batch_size": 24, "seq_len": 16, "accumulate": 3, "log.every": 1, "eval.every": 0}
+    if file.endswith("sft.py"):
+        given |= {"data.train": desk / "text/chats.json", "seq_len": 128}
+    given |= {"batch_size": 24, "accumulate": 3, "log.every": 1, "eval.every": 0}
     given |= {"optimizer.weight_decay": 0.1, "optimizer.clip": 0.02, "optimizer.warmup": 0}
     given |= {"optimizer.schedule": "constant", "optimizer.learning_rate": 1e-2}
     for steps in (2, 3):

@@ -83,6 +83,7 @@ WITHOUT_JAX = (
 WITHOUT_JAX += tuple(f"data.{m}" for m in ("order", "packing", "cache", "sources", "parts"))
 WITHOUT_JAX += tuple(f"data.{m}" for m in ("streams", "tokens", "shards", "making"))
 WITHOUT_JAX += tuple(f"data.{m}" for m in ("view", "orders", "corpus", "kept"))
+WITHOUT_JAX += tuple(f"data.{m}" for m in ("chat", "chat_templates", "chat_tokens", "fitting"))
 WITHOUT_JAX += tuple(f"data.{m}" for m in ("losses", "losses_work", "resample"))
 WITHOUT_JAX += tuple(f"report.{m}" for m in ("tokenizer", "tokenizer_pieces", "corpus", "rounds"))
 WITHOUT_JAX += tuple(f"report.{m}" for m in ("runs", "comparison", "spread"))
