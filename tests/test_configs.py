@@ -67,7 +67,12 @@ def desk(tmp_path_factory, make_folder, tiny_tokenizer, tiny_text) -> Path:
     """
     here = tmp_path_factory.mktemp("desk")
     folder = make_folder(
-        here / "model", dtype="bfloat16", vocab_size=410, num_hidden_layers=4, tokenizer=""
+        here / "model",
+        dtype="bfloat16",
+        vocab_size=410,
+        num_hidden_layers=4,
+        max_position_embeddings=256,
+        tokenizer="",
     )
     for file in extend(tiny_tokenizer, here / "tokenizer", 10).iterdir():
         file.rename(folder / file.name)
@@ -96,7 +101,7 @@ def test_every_file_is_known_here():
 
 @pytest.mark.parametrize("file", STAGES)
 def test_a_stage_trains_what_its_paper_says(file, desk):
-    more = {"continue.py": [f"--config.model={desk}/model"]}
+    more = {one: [f"--config.model={desk}/model"] for one in ("continue.py", "sft.py")}
     more["pretrain.py"] = ["--config.architecture.vocab_size=400"]
     config, _ = flags.parse([f"--config={file}", *more.get(file, ())])
     assert not (config.out or config.export or config.data.train)
@@ -206,7 +211,7 @@ def test_what_a_stage_freezes_keeps_every_byte(file, desk, tmp_path, compiled_fa
     given["seq_len"] = 16
     given |= {"out": tmp_path / "run", "export": tmp_path / "better", "export_dtype": "float32"}
     if file.endswith("sft.py"):
-        given |= {"data.train": desk / "text/chats.json", "seq_len": 128}
+        given |= {"data.train": desk / "text/chats.json", "seq_len": 256}
     given |= {"batch_size": 24, "accumulate": 3, "log.every": 1, "eval.every": 0}
     given |= {"optimizer.weight_decay": 0.1, "optimizer.clip": 0.02, "optimizer.warmup": 0}
     given |= {"optimizer.schedule": "constant", "optimizer.learning_rate": 1e-2}
