@@ -70,7 +70,7 @@ def main(config: Config) -> dict[str, Any] | None:
     corpus = load_corpus(config.data, tokenizer, config.seed, config.seq_len, config.batch_size)
     views = {s.name: view for s, view in zip(corpus.order.sources, corpus.views, strict=True)}
     candidates = [
-        Candidates(cache.tokens, cache.offsets, cache.hashes, views[name].index)
+        Candidates(cache.tokens, cache.offsets, cache.hashes, views[name].ascending)
         for name in names
         for cache in [views[name].cache]
     ]

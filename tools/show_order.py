@@ -179,10 +179,12 @@ def _print_sequence(example: Example, said: dict[str, Any], corpus: Corpus, colo
     windows = {source.name: source.windows for source in corpus.order.sources}
     documents = said["documents"]
     size = sum(part["tokens"] for part in documents)
+    numbers = [str(part["document"]) for part in documents]
+    cut = documents[0]["learnt"] is None  # text, whose documents follow one another
+    of = f"{numbers[0]}-{numbers[-1]}" if cut else ", ".join(numbers)
     print(
         f"\nstep {example.step}, row {example.row}: {example.source}, row {example.window} of "
-        f"{windows[example.source]:,}, pass {example.epoch + 1}; {size} tokens of documents "
-        f"{documents[0]['document']}-{documents[-1]['document']}"
+        f"{windows[example.source]:,}, pass {example.epoch + 1}; {size} tokens of documents {of}"
     )
     for code, part in zip(cycle(_COLOURS), documents, strict=False):
         text = _CONTROL.sub("\ufffd", part["shown"]).strip("\n").replace("\n", "\n  ")

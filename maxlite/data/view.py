@@ -45,6 +45,11 @@ class View:
     def __len__(self) -> int:
         return len(self.cache) if self.index is None else len(self.index)
 
+    @property
+    def ascending(self) -> np.ndarray | None:
+        """Which documents, int64 [N], ascending; None: all."""
+        return None if self.index is None else np.sort(self.index)
+
     @cached_property
     def ends(self) -> np.ndarray:
         """Where each document ends in the view's stream, BOS and EOS counted; int64 [N]."""
