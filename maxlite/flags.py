@@ -17,7 +17,7 @@ from ml_collections import config_flags
 from maxlite import config as config_lib
 from maxlite.config import Architecture, Config, Source
 from maxlite.errors import InputError
-from maxlite.mixture import awaits
+from maxlite.mixture import awaits, listed
 
 T = TypeVar("T")
 
@@ -146,7 +146,7 @@ def _parsed(
         if key not in known:
             raise InputError(f"there is no config key '{key}'; {config_lib.nearest(key, cls)}")
         if known[key] == tuple[Source, ...]:
-            sources[key] = (Source(glob=value),) if value else ()
+            sources[key] = listed(value)
         elif typing.get_origin(known[key]) is tuple or known[key] is Any:
             raise InputError(f"config key '{key}' is set in a config file, not on the command line")
         else:
@@ -164,8 +164,11 @@ def _parsed(
         raise InputError(_why(path, e)) from e
     if isinstance(config, cls):
         for key, several in sources.items():
-            if several and awaits(before := config_lib.get(config, key)):
-                several = (dataclasses.replace(before[0], glob=several[0].glob),)
+            if awaits(before := config_lib.get(config, key)):
+                several = tuple(
+                    dataclasses.replace(before[0], glob=s.glob, weight=s.weight, name=s.name)
+                    for s in several
+                )
             config_lib.put(config, key, several)
     return resolve(config), rest, overrides
 

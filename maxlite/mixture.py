@@ -1,6 +1,7 @@
 """What a run reads, and in which shares: sources, whose weights may change at given steps."""
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -38,8 +39,21 @@ class Source:
 
 def awaits(several: Any) -> bool:
     """Whether a file says what conversations are, and leaves their glob to the command line."""
-    lone = several[0] if len(several) == 1 else None
+    lone = several[0] if isinstance(several, (tuple, list)) and len(several) == 1 else None
     return isinstance(lone, Source) and bool(lone.template) and not lone.glob
+
+
+def listed(text: str) -> tuple[Source, ...]:
+    """Sources as a command line has them: [NAME=]GLOB[:WEIGHT], with commas between them.
+
+    Example: `ko=korean/*.txt:9,english.jsonl:1`
+    """
+    form = re.compile(r"(?:(?P<name>[\w-]+)=)?(?P<glob>.*?)(?::(?P<weight>\d+(?:\.\d+)?))?")
+    found = []
+    for part in text.split(",") if text else ():
+        name, glob, weight = form.fullmatch(part).group("name", "glob", "weight")  # type: ignore[union-attr]
+        found.append(Source(glob, float(weight or 1), name or ""))
+    return tuple(found)
 
 
 class Weighed(Protocol):

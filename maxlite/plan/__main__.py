@@ -37,16 +37,15 @@ there is an analytical model: see maxlite/plan/analytic.py.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from maxlite import console, flags
 from maxlite.errors import InputError
-from maxlite.plan import Plan, analytic, compiled, plan, suggestion, table, topology, total
+from maxlite.plan import estimates, plan, suggestion, table, topology, total
 from maxlite.plan.estimate import Estimate
-from maxlite.state import mesh as mesh_lib
 from maxlite.state.run import write_json
 
 
@@ -67,7 +66,7 @@ def main(argv: Sequence[str]) -> None:
     configs, rest = flags.parse_several(argv)
     wanted = _wanted(rest)
     plans = {name: plan(config) for name, config in configs.items()}
-    _check(plans, wanted)
+    estimates.check(plans.values(), wanted.topologies, wanted.meshes)
     figures = {name: one.figures() for name, one in plans.items()}
     for name, one in plans.items():
         print(f"{name}\n{one.text()}")
@@ -78,7 +77,7 @@ def main(argv: Sequence[str]) -> None:
     if len(plans) > 1:
         print(total(list(plans.values())))
     found: dict[str, list[Estimate]] = {}
-    for name, estimate in _estimates(plans, wanted):
+    for name, estimate in estimates.made(plans, wanted.topologies, wanted.meshes):
         found.setdefault(name, []).append(estimate)
         print(f"{name} on {estimate.text()}\n", flush=True)
     if sum(map(len, found.values())) > 1:
@@ -88,30 +87,10 @@ def main(argv: Sequence[str]) -> None:
         write_json(wanted.target, all_figures if len(all_figures) > 1 else all_figures[0])
 
 
-def _estimates(plans: dict[str, Plan], wanted: Wanted) -> Iterator[tuple[str, Estimate]]:
-    for machine in wanted.topologies:
-        devices = topology.devices(machine) if machine.tpu else []
-        for name, one in plans.items():
-            for mesh in wanted.meshes or [one.config.mesh]:
-                if machine.tpu:
-                    yield name, compiled.estimate(one, machine, mesh, devices)
-                else:
-                    yield name, analytic.estimate(one, machine, mesh)
-
-
 def _of_machines(several: list[Estimate] | None) -> dict[str, Any]:
     """For JSON: an object for one machine and mesh, a list for several."""
     figures = [one.figures() for one in several or ()]
     return {"topology": figures if len(figures) > 1 else figures[0]} if figures else {}
-
-
-def _check(plans: dict[str, Plan], wanted: Wanted) -> None:
-    """Refuses what cannot be, before anything is compiled."""
-    for machine in wanted.topologies:
-        topology.check(machine)
-        for one in plans.values():
-            for mesh in wanted.meshes or [one.config.mesh]:
-                compiled.check(one, mesh_lib.abstract_mesh(mesh, machine.devices))
 
 
 def _wanted(rest: Sequence[str]) -> Wanted:

@@ -3,6 +3,8 @@
   --config=FILE        a recipe, found as maxlite.train finds a config
   --config.key=VALUE   sets a key of it
   --plan               shows the steps, what is done, and what training will cost; starts nothing
+  --topology=NAME      with --plan: what each stage costs on a machine that need not be here, such
+                       as v5e:8x8 or h100:8; several with commas (see maxlite.plan)
   --overwrite          begins steps anew whose settings have changed, and what reads their results
   --json=FILE          writes the steps and how they stand
   --help               this text, and with --config=FILE the recipe's keys
@@ -21,7 +23,7 @@ from typing import Any
 
 from maxlite import console, flags, outputs
 from maxlite.errors import InputError
-from maxlite.recipe import runner, state
+from maxlite.recipe import fingerprints, runner, state
 from maxlite.recipe.steps import Recipe, check_given, resolve, steps
 
 
@@ -37,13 +39,19 @@ def main(argv: Sequence[str]) -> int:
         check_given(recipe)
     listed = steps(recipe)
     runner.check(listed)
+    inputs = fingerprints.of(recipe.inputs(), missing="plan" in given)
     status, told = 0, []
-    if "plan" in given:
-        from maxlite.recipe import planned  # which brings jax
+    from maxlite.plan import topology  # which brings jax
+    from maxlite.recipe import disk, planned
 
-        told = planned.show(state.State(recipe.out).stands(listed))
+    stands = state.State(recipe.out, inputs).stands(listed)
+    if "plan" in given:
+        names = [name for name in given.get("topology", "").split(",") if name]
+        told = planned.show(stands, recipe.expects(), [topology.parse(name) for name in names])
     else:
-        status = runner.run(listed, recipe.out, "overwrite" in given)
+        known, _ = planned.plans(stands, recipe.expects())
+        disk.check(recipe.out, disk.needed(planned.ahead(stands, known)))
+        status = runner.run(listed, recipe.out, "overwrite" in given, inputs)
     if "json" in given:
         told = told or _told(state.State(recipe.out).stands(listed), recipe.out)
         outputs.write_text(given["json"], json.dumps(told, indent=2, ensure_ascii=False) + "\n")
@@ -56,9 +64,11 @@ def _settings(rest: Sequence[str]) -> dict[str, Any]:
     for argument in rest:
         key, _, value = argument.removeprefix("--").partition("=")
         flag = key in ("plan", "overwrite") and not value
-        if not argument.startswith("--") or not (flag or (key == "json" and value)):
+        if not argument.startswith("--") or not (flag or (key in ("json", "topology") and value)):
             raise InputError(f"unknown argument {argument!r}; --help lists what there is")
         given[key] = value
+    if "topology" in given and "plan" not in given:
+        raise InputError("--topology is for --plan; leave it out, or give --plan")
     if "json" in given:
         target = given["json"] = Path(given["json"]).expanduser()
         if not target.parent.is_dir():

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -63,13 +63,19 @@ def check_same(stands: Sequence[Stand], overwrite: bool) -> None:
     )
 
 
-def run(steps: Sequence[Step], out: str, overwrite: bool = False) -> int:
+def run(
+    steps: Sequence[Step],
+    out: str,
+    overwrite: bool = False,
+    inputs: Mapping[str, str] | None = None,
+) -> int:
     """Runs what is not done.
 
     Args:
       steps: all of them, in order.
       out: the recipe's folder.
       overwrite: begin changed steps, and those that read what they make, anew.
+      inputs: what they read and do not make, to its fingerprints.
 
     Returns:
       The exit status: 0 if all is done, a failing step's, or 128 and the number of the signal that
@@ -78,7 +84,7 @@ def run(steps: Sequence[Step], out: str, overwrite: bool = False) -> int:
     Raises:
       InputError: nothing could be started.
     """
-    state = State(out)
+    state = State(out, inputs)
     check_same(state.stands(steps), overwrite)
     lock = state.open()
     try:

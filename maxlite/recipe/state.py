@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,15 +51,19 @@ class Stand:
 class State:
     """What recipe.json holds; one process at a time may change it."""
 
-    def __init__(self, out: str | os.PathLike[str]):
+    def __init__(self, out: str | os.PathLike[str], inputs: Mapping[str, str] | None = None):
         """Reads it, if it is there; nothing is written.
+
+        Args:
+          out: the recipe's folder.
+          inputs: what its steps read and do not make, as commands name it, to fingerprints.
 
         Raises:
           InputError: the folder is something else, or the file is damaged.
         """
         if is_url(str(out)):
             raise InputError(f"a recipe cannot be at the address {out}: name a folder on a disk")
-        self.out = Path(out).expanduser()
+        self.out, self.inputs = Path(out).expanduser(), dict(inputs or {})
         self.path = self.out / "recipe.json"
         self.records = self._read() if out else {}  # a plan needs no folder
 
@@ -122,6 +126,9 @@ class State:
         difference = _difference(step, record["settings"])
         if difference:
             return Stand(step, CHANGED, difference)
+        for text, fingerprint in record.get("inputs", {}).items():
+            if self.inputs.get(text, fingerprint) != fingerprint:
+                return Stand(step, CHANGED, f"{text} has other content now")
         if {CHANGED, STALE} & set(read) or sources != record["sources"]:
             return Stand(step, STALE)
         return Stand(step, DONE if record["done"] or whole(step) else BEGUN)
@@ -163,6 +170,7 @@ class State:
             "settings": meaning(step),
             "makes": list(step.makes),
             "sources": self._sources(steps[: steps.index(step)], step),
+            "inputs": {t: f for t, f in self.inputs.items() if any(t in w for w in step.command)},
             "made": record.get("made", now) if not anew else now,
             "done": False,
             "seconds": 0.0 if anew else record.get("seconds", 0.0),

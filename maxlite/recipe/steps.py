@@ -28,9 +28,10 @@ import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from maxlite import config as config_lib
+from maxlite.config import Architecture
 from maxlite.errors import InputError
 
 PYTHON = "python"  # in a command: the one that runs the recipe
@@ -135,7 +136,7 @@ class Recipe:
       required: keys that may be empty in a plan, but not when it runs.
     """
 
-    required = ("out",)
+    required: ClassVar[tuple[str, ...]] = ("out",)
 
     out: str = ""  # folder of all that it makes; starting again in it goes on
 
@@ -146,6 +147,17 @@ class Recipe:
           InputError: settings that cannot work.
         """
         raise NotImplementedError
+
+    def inputs(self) -> dict[str, str]:
+        """What its steps read and do not make: keys to the folders or globs that they name."""
+        return {}
+
+    def expects(self) -> dict[str, Architecture]:
+        """For a plan: what its steps will make, by folder, as far as the settings tell.
+
+        What a stage makes of these is known by itself.
+        """
+        return {}
 
 
 def resolve(config: Any) -> Recipe:
