@@ -13,6 +13,7 @@ RUNTIME = [
     "grain>=0.2.15",
     "huggingface_hub>=1.0",
     "jax>=0.10",
+    "Jinja2>=3.1.6",  # which transformers asks of whoever renders chat templates
     "ml_collections>=1.1",
     "ml_dtypes>=0.5",
     "numpy>=2.0",

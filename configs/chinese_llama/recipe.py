@@ -26,6 +26,7 @@ class ChineseLlama(Adaptation):
 
     cleaning: str = "chinese.py"
     script: str = "Han"
+    tune: str = "chinese_llama/sft.py"  # with Alpaca's template, adapters and both tables
     as_published: bool = False  # Unigram pieces of every script, all with the score 0
     rows_init: str = "normal"  # of new rows in both tables; mean begins at a lower loss
     first_share: float = 0.2  # of the tokens that stage 1 gets; not published
@@ -37,7 +38,7 @@ class ChineseLlama(Adaptation):
         first = self.first_share
         yield self.stage("stage1", "chinese_llama/pretrain1.py", "extended", 1, first)
         yield self.stage("stage2", "chinese_llama/pretrain2.py", "stage1", 2, 1 - first)
-        yield from self.end("stage2", "chinese_llama/sft.py")
+        yield from self.end("stage2")
 
 
 def get_config() -> ChineseLlama:

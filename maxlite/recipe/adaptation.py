@@ -27,6 +27,7 @@ class Size:
       batch_size, seq_len: of each.
       held_out: share of the documents that it is judged on.
       documents: of each held-out set, at most; 0: all.
+      tuning: steps on conversations; 0: as the config has.
       stage: other keys of a stage's config.
       settings: what the recipe itself scales, by names of its own.
     """
@@ -36,6 +37,7 @@ class Size:
     seq_len: int
     held_out: float = 0.005
     documents: int = 1000
+    tuning: int = 0
     stage: Mapping[str, Any] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
 
@@ -51,6 +53,7 @@ LAPTOP = Size(
     seq_len=128,
     held_out=0.03,
     documents=200,
+    tuning=40,
     stage={"optimizer.learning_rate": 1e-3, "remat": "none", "eval.documents": 100, "log.every": 5},
 )
 
@@ -66,7 +69,7 @@ class Adaptation(Recipe):
     corpus: str = ""  # text to learn from: files, as globs with commas between them
     keep: str = ""  # text of what shall not be forgotten, read beside it: globs; empty: none
     chat: str = ""  # conversations to tune on in the end, see docs/chat.md; empty: no tuning
-    template: str = ""  # of the conversations; empty: the model's own
+    tune: str = "sft.py"  # the config of that, which says their template: the model's own
     cleaning: str = "korean.py"  # a config of tools.clean_corpus
     script: str = "Hangul"  # of the language: what new pieces are made of
     size: str = "paper"  # or laptop, for minutes on two cores
@@ -170,7 +173,7 @@ class Adaptation(Recipe):
         Args:
           name: of the step, and of its run in `out`.
           config: its file, such as "eeve/stage1.py".
-          model: what it begins from: a name in `out`.
+          model: what it begins from: a name in `out`, or `named`.
           number: its seed; if all had the same, all would read the same text first.
           share: of the recipe's tokens.
           keys: of the config that are not as in the file, "." written "__".
@@ -178,7 +181,7 @@ class Adaptation(Recipe):
         scale = self.scale
         room = scale.batch_size * scale.seq_len
         settings = {
-            "model": self.path(model),
+            "model": model if model == self.named else self.path(model),
             "out": self.path(name),
             "data.train": self.mixture,
             "data.held_out": self.judged_on,
@@ -202,33 +205,17 @@ class Adaptation(Recipe):
         """The globs of `keep`."""
         return [glob for glob in self.keep.split(",") if glob]
 
-    def end(self, last: str, tune: str = "sft.py") -> Iterator[Step]:
+    def end(self, last: str) -> Iterator[Step]:
         """The conversations, if there are any; then the model is judged again and writes samples.
 
         Args:
           last: the stage whose result is exported, or tuned first.
-          tune: the config to tune with.
         """
         if self.chat:
-            name = "tune"
-            scale = self.scale
-            keys = {
-                "model": self.path(last),
-                "out": self.path(name),
-                "data.train": self.chat,
-                "batch_size": scale.batch_size,
-                "seq_len": scale.seq_len,
-                **scale.stage,
-                "export": self.path("model"),
-                "export_card": "true",
-            }
-            yield Step.train(name, tune, keys)
-        else:
-            yield Step.tool(
-                "model",
-                "export_hf",
-                {"run": self.path(last), "out": self.path("model"), "card": True},
-            )
+            yield self._tuning(last)
+            last = "tuned"
+        export = {"run": self.path(last), "out": self.path("model"), "card": True}
+        yield Step.tool("model", "export_hf", export)
         yield self.judge("after", self.path("model"))
         yield Step.tool(
             "samples",
@@ -242,6 +229,15 @@ class Adaptation(Recipe):
                 "out": self.path("samples.jsonl"),
             },
         )
+
+    def _tuning(self, last: str) -> Step:
+        keys = {"model": self.path(last), "out": self.path("tuned"), "data.train": self.chat}
+        scale = self.scale
+        if scale.tuning:
+            room = min(512, self.base.max_position_embeddings) if self.base else 512
+            small = {"steps": scale.tuning, "batch_size": scale.batch_size, "seq_len": room}
+            keys |= {**small, **scale.stage}
+        return Step.train("tuned", self.tune, keys)
 
     def judge(self, name: str, model: str) -> Step:
         """Scores a model on what is held out, beside what `before` found, as OUT/NAME.json."""
