@@ -231,12 +231,16 @@ class Adaptation(Recipe):
         )
 
     def _tuning(self, last: str) -> Step:
-        keys = {"model": self.path(last), "out": self.path("tuned"), "data.train": self.chat}
+        keys: dict[str, Any] = {
+            "model": self.path(last),
+            "out": self.path("tuned"),
+            "data.train": self.chat,
+        }
         scale = self.scale
         if scale.tuning:
             room = min(512, self.base.max_position_embeddings) if self.base else 512
-            small = {"steps": scale.tuning, "batch_size": scale.batch_size, "seq_len": room}
-            keys |= {**small, **scale.stage}
+            keys |= {"steps": scale.tuning, "batch_size": scale.batch_size, "seq_len": room}
+            keys |= scale.stage
         return Step.train("tuned", self.tune, keys)
 
     def judge(self, name: str, model: str) -> Step:
