@@ -13,7 +13,7 @@ from maxlite.transforms import AddLora
 
 def get_config() -> Config:
     return Config(
-        model="",  # the finished run of pretrain2.py or plus.py, or its export
+        model="",  # what pretrain2.py or plus.py exported
         init=(
             AddLora(
                 rank=8,

@@ -6,6 +6,7 @@ is shows by its keys, unless the source's `field` says it:
     messages         a list of {"role", "content"}
     conversations    a list of {"from", "value"} (ShareGPT), or of the above
     instruction      with "output" and perhaps "input", put on a line after it (Alpaca)
+    question         with "answer"; so are Q with A, and prompt with response or completion
 
 A `field` such as "question,answer" names two columns, any other the one with the list.
 """
@@ -29,6 +30,7 @@ _ROLES = {  # as they are written: what templates call them
     **dict.fromkeys(("assistant", "gpt", "chatgpt", "bard", "bing", "model"), "assistant"),
     **dict.fromkeys(("system", "tool"), ""),
 }
+_PAIRS = (("question", "answer"), ("Q", "A"), ("prompt", "response"), ("prompt", "completion"))
 _SAY_IT = (
     "name two columns with the source's field, such as field='question,answer', or the one that "
     "has the list of messages"
@@ -187,6 +189,8 @@ def _messages(record: Mapping[str, Any], field: str, where: str) -> list[Message
         more = record.get("input")
         asked = f"{record['instruction']}\n{more}" if more else record["instruction"]
         return _pair(asked, record["output"])
+    if pair := next((pair for pair in _PAIRS if not said and {*pair} <= record.keys()), ()):
+        return _pair(*(record[name] for name in pair))
     raise InputError(f"{where}: no conversation that is known ({_has(record)}); {_SAY_IT}")
 
 

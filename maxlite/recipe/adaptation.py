@@ -109,7 +109,7 @@ class Adaptation(Recipe):
 
     def path(self, name: str) -> str:
         """Of something that a step makes."""
-        return f"{self.out}/{name}"
+        return f"{self.out or 'OUT'}/{name}"
 
     @property
     def clean(self) -> str:
@@ -118,7 +118,7 @@ class Adaptation(Recipe):
 
     def begin(self) -> Iterator[Step]:
         """The text is cleaned, and the model judged as it is."""
-        given = {"config": self.cleaning, "config.text": self.corpus}
+        given = {"config": self.cleaning, "config.text": self.corpus or "TEXT"}
         yield Step.tool("clean", "clean_corpus", {**given, "config.out": self.path("clean")})
         yield self.judge("before", self.named)
 
@@ -209,13 +209,13 @@ class Adaptation(Recipe):
         """The conversations, if there are any; then the model is judged again and writes samples.
 
         Args:
-          last: the stage whose result is exported, or tuned first.
+          last: the stage whose result is exported, as OUT/adapted if it is to be tuned.
         """
-        if self.chat:
-            yield self._tuning(last)
+        if self.chat:  # not from the run itself, which may have adapters
+            yield self._export(last, "adapted")
+            yield self._tuning("adapted")
             last = "tuned"
-        export = {"run": self.path(last), "out": self.path("model"), "card": True}
-        yield Step.tool("model", "export_hf", export)
+        yield self._export(last, "model")
         yield self.judge("after", self.path("model"))
         yield Step.tool(
             "samples",
@@ -230,9 +230,13 @@ class Adaptation(Recipe):
             },
         )
 
-    def _tuning(self, last: str) -> Step:
+    def _export(self, run: str, name: str) -> Step:
+        flags = {"run": self.path(run), "out": self.path(name), "card": True}
+        return Step.tool(name, "export_hf", flags)
+
+    def _tuning(self, model: str) -> Step:
         keys: dict[str, Any] = {
-            "model": self.path(last),
+            "model": self.path(model),
             "out": self.path("tuned"),
             "data.train": self.chat,
         }

@@ -30,7 +30,9 @@ def of(inputs: Mapping[str, str], missing: bool = False) -> dict[str, str]:
     found = {}
     for key, text in inputs.items():
         try:
-            files = [file for part in text.split(",") if part for file in _files(part)]
+            files = [
+                file for part in text.split(",") if part for file in _files(part, key == "chat")
+            ]
         except InputError as e:
             if missing:
                 continue
@@ -40,13 +42,13 @@ def of(inputs: Mapping[str, str], missing: bool = False) -> dict[str, str]:
     return found
 
 
-def _files(part: str) -> Iterable[Path]:
+def _files(part: str, chat: bool) -> Iterable[Path]:
     path = Path(part).expanduser()
     if is_url(part):
         return []
     if path.is_dir():
         return sorted(file for file in path.iterdir() if file.is_file())
-    return [Path(str(file)) for file in expand(Source(glob=part))]
+    return [Path(str(file)) for file in expand(Source(part, template="own" if chat else ""))]
 
 
 def _digest(files: Iterable[Path]) -> str:

@@ -13,7 +13,7 @@ from maxlite.plan.estimate import Estimate
 from maxlite.plan.topology import Topology
 from maxlite.recipe import disk
 from maxlite.recipe.state import DONE, Stand
-from maxlite.recipe.steps import TRAIN, Step
+from maxlite.recipe.steps import EXPORT, TRAIN, Step
 from maxlite.transforms import Lora
 
 
@@ -33,6 +33,10 @@ def plans(
     found: dict[str, Plan] = {}
     unknown: dict[str, str] = {}
     for step in (stand.step for stand in stands):
+        if step.module == EXPORT:
+            given = flags.taken(step.arguments, ("run", "out"))[0]
+            if given.keys() >= {"run", "out"} and given["run"] in shapes:
+                shapes[given["out"]] = shapes[given["run"]]
         if step.module != TRAIN:
             continue
         try:

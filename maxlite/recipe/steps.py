@@ -36,6 +36,7 @@ from maxlite.errors import InputError
 
 PYTHON = "python"  # in a command: the one that runs the recipe
 TRAIN = "maxlite.train"
+EXPORT = "tools.export_hf"
 
 
 @dataclass(frozen=True)

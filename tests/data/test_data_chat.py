@@ -68,10 +68,19 @@ def test_columns_of_pairs(tmp_path, lines):
         ["a", "b"],
     ]
     assert [m["role"] for m in found[0]] == ["user", "assistant"]
+    assert read(path) == found
     assert [one.where for one in conversations(path, "Q,A")] == [
         f"{path}, line {n}" for n in (3, 4)
     ]
     assert read(lines({"q": "Why?", "a": "So."}), "q,a") == [[ASKED, ANSWER]]
+
+
+@pytest.mark.parametrize(
+    "names", ["question answer", "Q A", "prompt response", "prompt completion"]
+)
+def test_pairs_that_are_known_by_name(lines, names):
+    asked, answer = names.split()
+    assert read(lines({asked: "Why?", answer: "So."})) == [[ASKED, ANSWER]]
     assert read(lines({"chat": TURNS, "messages": 1}), "chat") == [[ASKED, ANSWER]]
 
 
