@@ -69,7 +69,7 @@ def test_a_config_without_overrides(file):
         ("data.tokenizer", "/a b/c", "/a b/c"),
         ("data.train", "한국 어/*.txt", (Source("한국 어/*.txt"),)),
         ("data.train", "", ()),
-        ("data.eval", "x,y.txt", (Source("x,y.txt"),)),
+        ("data.eval", "x.txt,en=y.txt:2", (Source("x.txt"), Source("y.txt", 2.0, "en"))),
     ],
 )
 def test_overrides_of_every_type(file, key, text, value):

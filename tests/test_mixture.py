@@ -5,7 +5,7 @@ import math
 import pytest
 
 from maxlite.errors import InputError
-from maxlite.mixture import Source, is_read, parsed_later, phases
+from maxlite.mixture import Source, awaits, is_read, listed, parsed_later, phases
 
 
 def test_later_is_steps_and_weights():
@@ -36,6 +36,27 @@ def test_what_is_no_change_of_weights_is_refused(value, said):
     with pytest.raises(InputError) as caught:
         parsed_later(value, "data.train.later")
     assert "'data.train.later'" in str(caught.value) and said in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("", ()),
+        ("a/*.txt", (Source("a/*.txt"),)),
+        ("a.txt:9,b.jsonl:0.5", (Source("a.txt", 9.0), Source("b.jsonl", 0.5))),
+        ("ko=a/*.txt:9,en=b.txt", (Source("a/*.txt", 9.0, "ko"), Source("b.txt", 1.0, "en"))),
+        ("gs://bucket/a.txt:2", (Source("gs://bucket/a.txt", 2.0),)),
+        ("./lang=ko/*.txt", (Source("./lang=ko/*.txt"),)),
+        ("a b/한:국.txt", (Source("a b/한:국.txt"),)),
+    ],
+)
+def test_sources_as_a_command_line_has_them(text, found):
+    assert listed(text) == found
+
+
+def test_a_form_of_conversations_awaits_its_glob():
+    assert awaits((Source(template="own"),)) and not awaits((Source("a.json", template="own"),))
+    assert not awaits(()) and not awaits((Source(),)) and not awaits(None)
 
 
 def test_phases_begin_where_any_weight_changes():

@@ -31,7 +31,7 @@ SECONDS = 900  # that one may take on a busy machine
 def desk(tmp_path_factory, make_folder):
     """A folder with model/, ko.txt and en.txt, stories as the demo tells them."""
     here = tmp_path_factory.mktemp("recipes")
-    make_folder(here / "model", num_hidden_layers=4, max_position_embeddings=128)
+    make_folder(here / "model", num_hidden_layers=4, max_position_embeddings=512)
     (here / "huge").mkdir()
     large = {"hidden_size": 80_000, "intermediate_size": 300_000, "num_hidden_layers": 16}
     told = json.loads((here / "model" / "config.json").read_text()) | large
@@ -40,12 +40,16 @@ def desk(tmp_path_factory, make_folder):
         make = [f"--language={language}", f"--stories={count}", f"--out={here}/{language}.txt"]
         script = ROOT / "launch" / "demo" / "make_text.py"
         subprocess.run([sys.executable, script, *make, "--skip=0"], check=True)
+    told = [line for line in (here / "ko.txt").read_text("utf-8").splitlines() if line]
+    pairs = [{"instruction": line[:20], "output": line[20:60]} for line in told[:100]]
+    (here / "chat.json").write_text(json.dumps(pairs), "utf-8")
     return here
 
 
 def given(here, name):
     keys = {"model": here / "model", "corpus": here / "ko.txt", "out": here / name}
     keys |= {"keep": here / "en.txt"} if name == "solar" else {}
+    keys |= {"chat": here / "chat.json"} if name == "chinese_llama" else {}
     keys |= {"size": "laptop", "held_out": 0.05} | RECIPES[name]
     return [f"--config={name}/recipe.py", *(f"--config.{k}={v}" for k, v in keys.items())]
 
@@ -78,6 +82,8 @@ def test_from_text_to_a_model_with_a_stop_between(name, desk):
     assert after["total"]["bytes"] == before["total"]["bytes"] > 0
     assert after["files"][0]["bits_per_byte"] < before["files"][0]["bits_per_byte"]
     assert len((out / "samples.jsonl").read_text("utf-8").splitlines()) == 8
+    template = out / "model" / "chat_template.jinja"
+    assert ("tuned" in names) == template.is_file() == (name == "chinese_llama")
     _check_peer(out, desk)
 
 
