@@ -244,8 +244,8 @@ def test_tokenize_refuses(tiny_text, tiny_tokenizer, tmp_path):
 
 
 def test_bad_input_is_one_sentence(tmp_path):
-    assert "one of: checkpoint, data" in call("tools.benchmark").sentence
-    assert "one of: checkpoint, data" in call("tools.benchmark", "exporting").sentence
+    assert "one of: attention, checkpoint, data" in call("tools.benchmark").sentence
+    assert "one of: attention, checkpoint, data" in call("tools.benchmark", "exporting").sentence
     nowhere = tmp_path / "nowhere"
     assert str(nowhere) in call("tools.benchmark", "import", f"--model={nowhere}").sentence
     assert str(nowhere) in call("tools.benchmark", "import", f"--dir={nowhere}").sentence

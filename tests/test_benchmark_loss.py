@@ -10,10 +10,10 @@ from tools.benchmarks import loss
 
 
 def test_the_loss_is_measured_beside_the_plain_one(monkeypatch, capsys):
-    monkeypatch.setattr(loss, "TOKENS", 128)
+    monkeypatch.setattr(loss, "TOKENS", 512)
     monkeypatch.setattr(loss, "WIDTH", 16)
     monkeypatch.setattr(loss, "SIZES", {"all": ((900,), 0), "new": ((800, 100), 1)})
-    monkeypatch.setattr(loss_lib, "CHUNK", 4 * 900 * 32)
+    monkeypatch.setattr(loss_lib, "CHUNK", 4 * 900 * loss_lib.TILE)
     rows = loss.measure(SimpleNamespace(runs=1, dry_run=False))
     peers = ["plain", *(["torch"] if importlib.util.find_spec("torch") else [])]
     assert [row["name"] for row in rows] == [
@@ -23,7 +23,7 @@ def test_the_loss_is_measured_beside_the_plain_one(monkeypatch, capsys):
         assert row["ratio"] == pytest.approx(row["ours"] / row["peer"]) and row["ours"] > 0
         assert (row["unit"], row["runs"], row["chunks"]) == ("seconds", 1, 4)
         assert row["name"] in capsys.readouterr().out or row is not rows[0]
-    scores = 4 * 128 * 900 / 2**20
+    scores = 4 * 512 * 900 / 2**20
     for row in (r for r in rows if r["peer_peak_mib"]):
         assert row["peer_peak_mib"] > scores > row["peak_mib"]
     assert loss.measure(SimpleNamespace(runs=1, dry_run=True)) is None

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 from commands import call
-from conftest import ROOT
+from commands import ROOT
 
 from tools import cli
 from tools.benchmarks import measured, record, suite

@@ -139,7 +139,8 @@ def test_the_plan_knows_what_steps_will_make(desk):
     """The shapes are those of the model that is given, not of the paper's."""
     for name, layers, rows in (("solar", 6, 400), ("pangu", 3, 300), ("redwhale", 4, 2400)):
         file = desk / f"{name}.plan"
-        done(call("maxlite.recipe", *given(desk, name), "--plan", f"--json={file}"))
+        elsewhere = f"--config.out={desk}/planned"
+        done(call("maxlite.recipe", *given(desk, name), elsewhere, "--plan", f"--json={file}"))
         plans = [step["plan"] for step in json.loads(file.read_text()) if "plan" in step]
         width, ffn = 32, 24 if name == "pangu" else 48
         layer = 2 * width * width + 2 * width * 16 + 3 * width * ffn + 2 * width

@@ -87,12 +87,7 @@ def _put(buffer: np.ndarray, devices: list[jax.Device]) -> list[jax.Array]:
 
 
 @jax.jit
-def _all_finite(params: dict[str, jax.Array]) -> dict[str, jax.Array]:
-    """Whether every value of each is finite; all in one program, which is compiled once."""
-    return {name: _finite(x) for name, x in params.items()}
-
-
-def _finite(x: jax.Array) -> jax.Array:
+def _all_finite(x: jax.Array) -> jax.Array:
     """Whether every value is finite, found without an array beside `x`.
 
     0 * x is NaN exactly where x is not finite, and NaN survives a sum over any devices, which it
@@ -118,17 +113,16 @@ def check_finite(params: Mapping[str, jax.Array], where: str) -> None:
       InputError: some value is not finite; the tensors are listed.
     """
     broken = []
-    finite = _all_finite(dict(params))
     for name, x in params.items():
-        if bool(finite[name]):
+        if bool(_all_finite(x)):
             continue
         if not name.startswith(names.LAYERS):
             broken.append(name)
             continue
         per_layer = jnp.isfinite(x).all(axis=tuple(range(1, x.ndim)))
         replicated = NamedSharding(x.sharding.mesh, PartitionSpec())  # type: ignore[attr-defined]
-        for layer, whole in enumerate(np.asarray(jax.device_put(per_layer, replicated))):
-            if not whole:
+        for layer, finite in enumerate(np.asarray(jax.device_put(per_layer, replicated))):
+            if not finite:
                 own = leaf(name)
                 broken.append(names.unstacked(own.parameter, own.taken(x.shape)[layer]))
     if broken:

@@ -32,13 +32,14 @@ def chats(tmp_path_factory, tiny_text):
 
 
 @pytest.fixture
-def load(tmp_path, tiny_tokenizer, chats):
+def load(tmp_path, monkeypatch, tiny_tokenizer, chats):
     """load(template=, field=, ...) -> the corpus of `chats`, or of other sources."""
     tokenizer = load_tokenizer(tiny_tokenizer)
+    monkeypatch.setenv("MAXLITE_CACHE", str(tmp_path / "cache"))
 
     def load(*sources, template="llama2", seq_len=S, **settings):
         train = sources or (Source(str(chats), template=template),)
-        data = Data(train, cache=str(tmp_path / "cache"), **settings)
+        data = Data(train, **settings)
         return load_corpus(data, tokenizer, 0, seq_len, 4, progress=False)
 
     return load

@@ -53,7 +53,7 @@ def trained(bfloat16, steps=20, micro=1):
     }
     state = step_lib.State(params, optimizer.init(params), step_lib.new_counters())
     halved = lowering.halved(made, CLAIMS)
-    step = jit(step_lib.make_step(partial(llama.bind, ARCH), optimizer, None, halved))
+    step = jit(step_lib.make_step(partial(llama.bind, ARCH), optimizer, halved=halved))
     losses = []
     for number in range(steps):
         state, figures = step(state, {}, batch(micro, number), np.zeros(1, np.int32))
@@ -105,7 +105,7 @@ def test_gradients_take_half_the_memory():
             params, jax.eval_shape(optimizer.init, params), jax.eval_shape(step_lib.new_counters)
         )
         halved = lowering.halved(made, CLAIMS)
-        step = step_lib.make_step(partial(llama.bind, ARCH), optimizer, None, halved)
+        step = step_lib.make_step(partial(llama.bind, ARCH), optimizer, halved=halved)
         jaxpr = jax.make_jaxpr(step)(abstract, {}, batch(1), np.zeros(1, np.int32)).jaxpr
         loops = [eqn for eqn in jaxpr.eqns if eqn.primitive.name == "scan"]
         size = np.prod(CLAIMS.shapes["model.layers.mlp.up_proj.weight"])
