@@ -5,8 +5,7 @@ import shutil
 from types import SimpleNamespace
 
 import pytest
-from commands import call
-from commands import ROOT
+from commands import ROOT, call
 
 from tools import cli
 from tools.benchmarks import measured, record, suite
