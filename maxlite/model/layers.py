@@ -61,8 +61,8 @@ class Linear(nnx.Module):
         y_BSO = jnp.einsum("bsi,oi->bso", x_BSI, value(self.weight).astype(x_BSI.dtype))
         if self.adapter:
             a_RI, b_OR = (value(part).astype(x_BSI.dtype) for part in self.adapter)
-            z_BSR = jnp.einsum("bsi,ri->bsr", self.dropout(x_BSI, key), a_RI)
-            y_BSO = y_BSO + self.scale * _wide(z_BSR, b_OR)
+            z_BSR = self.scale * jnp.einsum("bsi,ri->bsr", self.dropout(x_BSI, key), a_RI)
+            y_BSO = y_BSO + _wide(z_BSR, b_OR)
         if self.magnitude is not None:
             ratio_O = value(self.magnitude).astype(jnp.float32) / self._norms()
             y_BSO = y_BSO * ratio_O.astype(x_BSI.dtype)
@@ -98,12 +98,27 @@ class Dropout(NamedTuple):
         return jnp.where(stays, x_BSI / (1 - self.share), 0).astype(x_BSI.dtype)
 
 
+@jax.custom_vjp
 def _wide(z_BSR: jax.Array, b_OR: jax.Array) -> jax.Array:
     """z Bᵀ, computed again for the backward pass: cheap, and as large as what the projection gives.
 
     Products with a batch dimension are not kept, so it gets one, of size 1.
     """
     return jnp.einsum("gbsr,gor->gbso", z_BSR[None], b_OR[None])[0]
+
+
+def _wide_forward(z_BSR: jax.Array, b_OR: jax.Array) -> tuple[jax.Array, Any]:
+    return _wide(z_BSR, b_OR), (z_BSR, b_OR)
+
+
+def _wide_backward(held: Any, dy_BSO: jax.Array) -> tuple[jax.Array, jax.Array]:
+    z_BSR, b_OR = held
+    # By way of dBᵀ = zᵀ dy: for dB itself a CPU would transpose dy, which is far larger than z.
+    db_RO = jnp.einsum("bsr,bso->ro", z_BSR, dy_BSO)
+    return jnp.einsum("bso,or->bsr", dy_BSO, b_OR), db_RO.T
+
+
+_wide.defvjp(_wide_forward, _wide_backward)
 
 
 class Table(nnx.Module):
