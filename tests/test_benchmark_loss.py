@@ -13,7 +13,8 @@ def test_the_loss_is_measured_beside_the_plain_one(monkeypatch, capsys):
     monkeypatch.setattr(loss, "TOKENS", 512)
     monkeypatch.setattr(loss, "WIDTH", 16)
     monkeypatch.setattr(loss, "SIZES", {"all": ((900,), 0), "new": ((800, 100), 1)})
-    monkeypatch.setattr(loss_lib, "CHUNK", 4 * 900 * loss_lib.TILE)
+    monkeypatch.setattr(loss_lib, "ENOUGH", 128)
+    monkeypatch.setattr(loss_lib, "CHUNK", 1)
     rows = loss.measure(SimpleNamespace(runs=1, dry_run=False))
     peers = ["plain", *(["torch"] if importlib.util.find_spec("torch") else [])]
     assert [row["name"] for row in rows] == [

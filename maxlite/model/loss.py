@@ -26,6 +26,7 @@ from maxlite.model.llama import Llama
 
 CHUNK = 2**27  # bytes of scores on a device; see `chunk_tokens`
 TILE = 128  # tokens of a chunk are a multiple of it, or matrix units would idle
+ENOUGH = 1024  # tokens of a chunk; see `chunk_tokens`
 SPREAD = ("batch", "sequence")
 
 Gradients = Any  # a tree like `Head`, None where none is wanted
@@ -45,17 +46,17 @@ class Sums(NamedTuple):
     penalty: jax.Array
 
 
-def chunk_tokens(rows: int, width: int) -> int:
+def chunk_tokens(rows: int) -> int:
     """Tokens of a chunk on each device.
 
-    Their scores take `CHUNK` bytes, or as many as the table in float32 if that is more: a table's
-    gradient is read and written once a chunk, which by then costs little beside the products.
+    Their scores take `CHUNK` bytes, or more where these were few tokens: a table's gradient is read
+    and written in float32 once a chunk, 8 bytes a number beside 6 FLOPs a token. From `ENOUGH`
+    tokens on, that takes accelerators less than half the time of the products.
 
     Args:
       rows: of the vocabulary, on this device.
-      width: of the hidden states.
     """
-    return max(max(CHUNK // (4 * rows), width) // TILE, 1) * TILE
+    return max(CHUNK // (4 * rows) // TILE * TILE, ENOUGH)
 
 
 def summed_loss(
@@ -265,7 +266,7 @@ class _Cuts:
         self.devices = tuple(n if size % n == 0 else 1 for n, size in zip(over, shape, strict=True))
         self.shape = tuple(size // n for n, size in zip(self.devices, shape, strict=True))
         rows = sum(part[0].shape[0] for part in head.tables)
-        most = chunk_tokens(-(-rows // shards("vocab")), head.inputs[0].shape[-1])
+        most = chunk_tokens(-(-rows // shards("vocab")))
         self.tokens = math.prod(self.shape)
         self.count = -(-self.tokens // most)
         if self.count > 1:

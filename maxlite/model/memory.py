@@ -62,7 +62,7 @@ def activation_bytes(
     scores = 0
     if layers and choose(attention, seq_len) == "dense":
         scores = 4 * arch.num_attention_heads * rows * seq_len**2
-    chunk = min(tokens, shards * chunk_tokens(arch.vocab_size, D))
+    chunk = min(tokens, shards * chunk_tokens(arch.vocab_size))
     return tokens * itemsize * (kept + at_work) + scores + 2 * 4 * chunk * arch.vocab_size
 
 

@@ -211,10 +211,9 @@ def test_what_the_loss_is_made_of(chunks):
 
 
 def test_a_chunk_is_as_large_as_the_rule_says():
-    assert chunk_tokens(2**15, 288) == 2**10  # 128 MiB of scores
-    assert chunk_tokens(40_960, 100) == 6 * 128  # of 819
-    assert chunk_tokens(128_256, 4096) == 4096  # as much as the table
-    assert chunk_tokens(2**40, 1) == 128
+    assert chunk_tokens(2**12) == 2**13  # 128 MiB of scores
+    assert chunk_tokens(20_000) == 13 * 128  # of 1,677
+    assert chunk_tokens(128_256) == 1024  # 501 MiB
 
 
 def test_summed_loss_weighs_tokens_and_adds_up(tiny, random_params, tokens, packed):

@@ -97,7 +97,7 @@ def test_scores_are_never_all_there(stage, mesh):
     sizes = {math.prod(map(int, shape.split(","))) for shape in found}
     tensor = 2 if "tensor" in mesh else 1
     tokens, rows = 32 * 2048 * tensor // 4, -(-128_257 // tensor)
-    chunk = chunk_tokens(rows, 256)
+    chunk = chunk_tokens(rows)
     assert tokens % chunk == 0 and chunk * rows in sizes
     assert max(sizes) < tokens * rows / 10
 

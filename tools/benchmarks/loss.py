@@ -105,7 +105,7 @@ def _compared(
             "runs": runs,
             "peak_mib": peak,
             "peer_peak_mib": theirs,
-            "chunks": -(-TOKENS // loss_lib.chunk_tokens(sum(sizes), WIDTH)),
+            "chunks": -(-TOKENS // loss_lib.chunk_tokens(sum(sizes))),
         }
         for peer, (_, theirs) in several.items()
     ]
