@@ -43,16 +43,21 @@ def awaits(several: Any) -> bool:
     return isinstance(lone, Source) and bool(lone.template) and not lone.glob
 
 
-def listed(text: str) -> tuple[Source, ...]:
+def listed(text: str, domains: bool = False) -> tuple[Source, ...]:
     """Sources as a command line has them: [NAME=]GLOB[:WEIGHT], with commas between them.
 
     Example: `ko=korean/*.txt:9,english.jsonl:1`
+
+    Args:
+      text: what is given.
+      domains: take en/news=GLOB for the name en/news, too.
     """
-    form = re.compile(r"(?:(?P<name>[\w-]+)=)?(?P<glob>.*?)(?::(?P<weight>\d+(?:\.\d+)?))?")
+    name = r"[\w-]+(?:/[\w-]+)?" if domains else r"[\w-]+"
+    form = re.compile(rf"(?:(?P<name>{name})=)?(?P<glob>.*?)(?::(?P<weight>\d+(?:\.\d+)?))?")
     found = []
     for part in text.split(",") if text else ():
-        name, glob, weight = form.fullmatch(part).group("name", "glob", "weight")  # type: ignore[union-attr]
-        found.append(Source(glob, float(weight or 1), name or ""))
+        given, glob, weight = form.fullmatch(part).group("name", "glob", "weight")  # type: ignore[union-attr]
+        found.append(Source(glob, float(weight or 1), given or ""))
     return tuple(found)
 
 

@@ -39,8 +39,8 @@ ROOMS: dict[str, set[str]] = {
     "score": {"state", "data"},
     "scorer": {"state", "data"},
     "scoring": {"state", "data"},
-    "evaluate": {"score"},
     "generate": {"state", "data"},
+    "evaluate": {"score", "generate"},
     "lineage": {"state"},
     "card": {"lineage", "sizes"},
     "chips": set(),
@@ -82,11 +82,11 @@ WITHOUT_JAX = (
 )
 WITHOUT_JAX += tuple(f"data.{m}" for m in ("order", "packing", "cache", "sources", "parts"))
 WITHOUT_JAX += tuple(f"data.{m}" for m in ("streams", "tokens", "shards", "making"))
-WITHOUT_JAX += tuple(f"data.{m}" for m in ("view", "orders", "corpus", "kept"))
+WITHOUT_JAX += tuple(f"data.{m}" for m in ("view", "orders", "corpus", "kept", "sets"))
 WITHOUT_JAX += tuple(f"data.{m}" for m in ("chat", "chat_templates", "chat_tokens", "fitting"))
 WITHOUT_JAX += tuple(f"data.{m}" for m in ("losses", "losses_work", "resample"))
 WITHOUT_JAX += tuple(f"report.{m}" for m in ("tokenizer", "tokenizer_pieces", "corpus", "rounds"))
-WITHOUT_JAX += tuple(f"report.{m}" for m in ("runs", "comparison", "spread"))
+WITHOUT_JAX += tuple(f"report.{m}" for m in ("runs", "comparison", "spread", "evaluated"))
 WITHOUT_JAX += tuple(f"recipe.{m}" for m in ("steps", "state", "runner", "__main__"))
 WITHOUT_JAX += tuple(f"state.{m}" for m in ("host", "init"))
 WITHOUT_JAX += ("lineage",)

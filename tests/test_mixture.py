@@ -68,3 +68,13 @@ def test_phases_begin_where_any_weight_changes():
 def test_what_is_read_at_all():
     assert is_read(Source("a")) and is_read(Source("a", 0.0, later=((9, 1.0),)))
     assert not is_read(Source("a", 0.0)) and not is_read(Source("a", 0.0, later=((9, 0.0),)))
+
+
+def test_sources_of_a_command_line():
+    assert listed("ko=a/*.txt:9,b.jsonl") == (Source("a/*.txt", 9.0, "ko"), Source("b.jsonl"))
+    assert listed("") == ()
+    assert listed("a/b=c.txt") == (Source("a/b=c.txt"),)
+    assert listed("en/news=c.txt,./a/b=c.txt", domains=True) == (
+        Source("c.txt", name="en/news"),
+        Source("./a/b=c.txt"),
+    )
