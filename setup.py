@@ -72,6 +72,7 @@ setup(
     extras_require={
         "corpus": CORPUS,
         "cuda": ["jax[cuda13]"],
+        "eval": ["lm_eval>=0.4.13,<0.5"],
         "gcs": GCS,
         "k8s": ["jax[k8s]"],
         "qlora": ["qwix>=0.1.8"],

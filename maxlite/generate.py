@@ -31,7 +31,7 @@ Params = dict[str, jax.Array]
 Weights = tuple[Params, Params]  # those that train, and the frozen ones
 _SMALLEST = 16  # tokens that a prompt, and what follows, have room for at least
 _MOMENT = 0.1  # seconds: a person sees no jerks
-_SEVERAL = 8  # tokens at a time where processes must do the same, whatever their clocks say
+_SEVERAL = 8  # tokens at a time where a clock may not say how many
 
 
 class Request(NamedTuple):
@@ -142,6 +142,7 @@ class Generator:
         top_p: float = 1.0,
         seeds: Sequence[int] | None = None,
         stop: Collection[int] = (),
+        enough: Callable[[list[list[int]]], bool] | None = None,
     ) -> list[list[int]]:
         """The new token ids of several texts, computed together.
 
@@ -152,6 +153,8 @@ class Generator:
           temperature, top_p: see `choose`.
           seeds: one a text, whose draws it shares with no other; None: 0 for all.
           stop: ids that end a text, and are not given.
+          enough: asked every few tokens whether the new tokens that there are, of each text, will
+            do; None: they never do.
 
         Raises:
           InputError: as for one text.
@@ -160,9 +163,15 @@ class Generator:
         asked = _request(seeds or [0] * len(prompts), temperature, top_p, stop)
         weights = params, frozen
         state = self._begun(weights, prompts, max_new_tokens, asked)
-        state = self._go_on(weights, state, asked, np.int32(max_new_tokens))
-        new_BN = np.asarray(state.new_BN)[:, :max_new_tokens]
-        return [row[row >= 0].tolist() for row in new_BN]
+        several = _SEVERAL if enough else max_new_tokens
+        for until in range(several, max_new_tokens + several, several):
+            until = min(until, max_new_tokens)
+            state = self._go_on(weights, state, asked, np.int32(until))
+            new_BN = np.asarray(state.new_BN)[:, :until]
+            found = [row[row >= 0].tolist() for row in new_BN]
+            if (new_BN[:, -1] < 0).all() or (enough and enough(found)):
+                break
+        return found
 
     def _check(
         self,

@@ -41,6 +41,8 @@ ROOMS: dict[str, set[str]] = {
     "scoring": {"state", "data"},
     "generate": {"state", "data"},
     "evaluate": {"score", "generate"},
+    "likelihood": {"state", "data"},
+    "harness": {"likelihood", "generate"},
     "lineage": {"state"},
     "card": {"lineage", "sizes"},
     "chips": set(),
