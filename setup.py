@@ -39,12 +39,14 @@ CORPUS = [
     "orjson>=3.10",  # what datatrove writes with
     "trafilatura>=2",
 ]
+EVAL = ["lm_eval>=0.4.13,<0.5"]
 GCS = [
     "gcsfs>=2025.3",
     "google-cloud-storage>=3",  # orbax asks it where a bucket is
 ]
 TEST = [
     *CORPUS,
+    *EVAL,
     *GCS,
     "fasttext-numpy2-wheel>=0.9.2",
     "hypothesis>=6.100",
@@ -72,7 +74,7 @@ setup(
     extras_require={
         "corpus": CORPUS,
         "cuda": ["jax[cuda13]"],
-        "eval": ["lm_eval>=0.4.13,<0.5"],
+        "eval": EVAL,
         "gcs": GCS,
         "k8s": ["jax[k8s]"],
         "qlora": ["qwix>=0.1.8"],

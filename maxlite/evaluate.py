@@ -145,7 +145,7 @@ def _samples(ready: Ready, prompts: Sequence[str], settings: Settings) -> list[F
     room = ready.architecture.max_position_embeddings - max(map(len, asked))
     count, stop = max(1, min(settings.new_tokens, room)), stop_ids(tokenizer, ready.source)
     size, found = min(settings.rows * ready.mesh.size, len(asked)), []
-    for start in tqdm(range(0, len(asked), size), desc="samples", unit=" batches", delay=2):
+    for start in tqdm(range(0, len(asked), size), desc="samples", delay=2, leave=False):
         # the last batch is filled up, or another size would be compiled for it
         some = [asked[i % len(asked)] for i in range(start, start + size)]
         found += generator.several(ready.params, {}, some, count, stop=stop)

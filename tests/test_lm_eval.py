@@ -5,12 +5,11 @@
 
 import json
 import shutil
+import sys
 
 import numpy as np
 import pytest
 from commands import call, done, refused
-
-lm_eval = pytest.importorskip("lm_eval", reason="pip install -e '.[eval]' brings lm_eval")
 
 TASKS = {
     "choice": {
@@ -49,6 +48,7 @@ SETTINGS = {"dataset_path": "json", "test_split": "test"}
 @pytest.fixture(scope="module")
 def desk(tmp_path_factory, make_folder, tiny_text):
     """model/, and tasks/ with their data."""
+    pytest.importorskip("lm_eval", reason="pip install -e '.[eval]' brings lm_eval")
     patch = pytest.MonkeyPatch()
     here = tmp_path_factory.mktemp("harness")
     patch.setenv("HF_HOME", str(here / "cache"))
@@ -88,6 +88,12 @@ def ask(desk, out, *flags, model="model"):
 def ours(desk, tmp_path_factory):
     names = ",".join(f"our_{name}" for name in TASKS)
     return ask(desk, tmp_path_factory.mktemp("ours"), f"--tasks={names}")
+
+
+def test_the_harness_is_asked_for_where_it_is_not(monkeypatch):
+    monkeypatch.setitem(sys.modules, "lm_eval", None)
+    sentence = call("tools.lm_eval", "--model=model", "--tasks=arc_easy").sentence
+    assert "lm-evaluation-harness is not here" in sentence and "pip install -e '.[eval]'" in sentence
 
 
 def test_it_is_what_the_harness_finds_with_transformers(desk, ours):
