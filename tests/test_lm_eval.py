@@ -93,7 +93,9 @@ def ours(desk, tmp_path_factory):
 def test_the_harness_is_asked_for_where_it_is_not(monkeypatch):
     monkeypatch.setitem(sys.modules, "lm_eval", None)
     sentence = call("tools.lm_eval", "--model=model", "--tasks=arc_easy").sentence
-    assert "lm-evaluation-harness is not here" in sentence and "pip install -e '.[eval]'" in sentence
+    assert (
+        "lm-evaluation-harness is not here" in sentence and "pip install -e '.[eval]'" in sentence
+    )
 
 
 def test_it_is_what_the_harness_finds_with_transformers(desk, ours):

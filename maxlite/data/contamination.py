@@ -218,5 +218,8 @@ def _figures(
 def _excerpt(view: View, i: int, tokenizer: Tokenizer) -> str:
     document = i if view.index is None else int(view.index[i])
     low, high = (int(place) for place in view.cache.offsets[document : document + 2])
-    text = tokenizer.decode(view.cache.tokens[low : min(high, low + _EXCERPT)].tolist())
-    return text if len(text) <= _EXCERPT else text[: _EXCERPT - 1] + "…"
+    ids = view.cache.tokens[low : min(high, low + _EXCERPT)]
+    text = tokenizer.decode(ids.tolist())
+    if len(ids) == high - low and len(text) <= _EXCERPT:
+        return text
+    return text[: _EXCERPT - 1].rstrip("\ufffd") + "…"  # half a character may be at the end

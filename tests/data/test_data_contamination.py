@@ -12,6 +12,7 @@ from maxlite.data.view import View
 from maxlite.tokenizer import load_tokenizer
 
 SEQ_LEN = 16
+READ = 600  # sequences
 
 
 @pytest.mark.parametrize("ends", [(None, None), (1, 2), (1, None), (None, 2)])
@@ -35,44 +36,38 @@ def test_pieces_are_what_the_rows_hold(make_cache, random_documents, ends, share
 
 @pytest.fixture
 def order(tiny_text, tiny_tokenizer):
-    """Two sources, 300 of whose sequences are read: some of xx, en more than once."""
-    train = (Source(str(tiny_text / "xx.txt"), 1.0), Source(str(tiny_text / "en.txt"), 30.0))
+    """Two sources, of which `READ` sequences are some of xx, and all of en more than once."""
+    train = (Source(str(tiny_text / "xx.txt")), Source(str(tiny_text / "en.txt"), 2.0))
     tokenizer = load_tokenizer(tiny_tokenizer)
     return load_corpus(Data(train), tokenizer, 0, 64, 4, progress=False), tokenizer
 
 
 def test_rows_are_those_of_the_steps(order):
     corpus, _ = order
-    seen = rows_read(corpus.order, 4 * 75)
+    seen = rows_read(corpus.order, READ)
     expected = [set(), set()]
-    for step in range(75):
+    for step in range(READ // 4):
         source, _, window = corpus.order.batch(step)
         for k, row in zip(source.tolist(), window.tolist(), strict=True):
             expected[k].add(row)
     assert [set(np.flatnonzero(rows).tolist()) for rows in seen] == expected
-    assert 0 < seen[0].sum() < len(seen[0])
+    assert 0 < seen[0].sum() < len(seen[0]) and seen[1].all()
 
 
 def test_overlap_is_what_was_read_and_nothing_else(order, tiny_text, tmp_path):
     """Documents of which whole rows were read are found whole, others not at all."""
     corpus, tokenizer = order
-    seen = rows_read(corpus.order, 300)[0]
-    view, read = corpus.views[0], []
-    for i, (begin, end) in enumerate(
-        zip([0, *view.ends[:-1].tolist()], view.ends.tolist(), strict=True)
-    ):
-        rows = seen[begin // 64 : (end - 1) // 64 + 1]
-        read.append(True if rows.all() else None if rows.any() else False)
-        assert i == len(read) - 1
+    seen, ends = rows_read(corpus.order, READ)[0], corpus.views[0].ends.tolist()
+    rows = [seen[a // 64 : (b - 1) // 64 + 1] for a, b in zip([0, *ends], ends, strict=False)]
     lines = (tiny_text / "xx.txt").read_text("utf-8").splitlines()
-    whole = [line for line, known in zip(lines, read, strict=True) if known is True]
-    none = [line for line, known in zip(lines, read, strict=True) if known is False]
+    whole = [line for line, its in zip(lines, rows, strict=True) if its.all()]
+    none = [line for line, its in zip(lines, rows, strict=True) if not its.any()]
     assert len(whole) > 10 and len(none) > 10
     noisy = ["“" + line.replace(" ", "  ").rstrip(".") + "”!" for line in whole]
     (tmp_path / "whole.txt").write_text("\n".join(noisy), "utf-8")
     (tmp_path / "none.txt").write_text("\n".join(none), "utf-8")
     parts = named_parts(f"{tmp_path}/whole.txt,none={tmp_path}/none.txt")
-    found = overlap(corpus, tokenizer, 300, parts, ngram=6, min_words=4)
+    found = overlap(corpus, tokenizer, READ, parts, ngram=6, min_words=4)
     for one, lines in zip(found, (whole, none), strict=True):
         sizes = [len(line.split()) for line in lines]
         assert one["documents"] == len(lines)
