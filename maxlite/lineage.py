@@ -7,7 +7,7 @@ what was not measured is not there.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -70,13 +70,29 @@ def stages(history: Iterable[Mapping[str, Any]], run: RunFolder) -> list[Stage]:
       history: of its maxlite.json.
       run: the last one, from which the runs before it are found.
     """
-    found: list[Stage] = []
-    last: RunFolder | None = run
     trainings = [entry["arguments"] for entry in history if entry["tool"] == "train"]
+    return [
+        _stage(of, arguments) if of else Stage(arguments)
+        for arguments, of in zip(trainings, runs(trainings, run), strict=True)
+    ]
+
+
+def runs(trainings: Sequence[Mapping[str, Any]], run: RunFolder) -> list[RunFolder | None]:
+    """The runs of the trainings that a model has been through, in order.
+
+    Args:
+      trainings: what the history of its maxlite.json says of each.
+      run: the last one, from which the runs before it are found.
+
+    Returns:
+      None for each that is not here any more, and for those before it.
+    """
+    found: list[RunFolder | None] = []
+    last: RunFolder | None = run
     for arguments in reversed(trainings):
         if last and not _made(last, arguments):
             last = None
-        found.append(_stage(last, arguments) if last else Stage(arguments))
+        found.append(last)
         before = storage.place(arguments["model"])
         last = RunFolder(before) if last and is_run(before) else None
     return found[::-1]

@@ -57,8 +57,8 @@ ROOMS: dict[str, set[str]] = {
         "distributed",
     },
     "plan": {"training", "flags"},
-    "report": {"training", "page", "sizes"},
-    "recipe": {"plan", "report", "flags"},
+    "recipe": {"plan", "flags"},
+    "report": {"training", "page", "sizes", "recipe"},
     "train": {"training", "flags", "distributed", "xla"},
 }
 
@@ -89,6 +89,8 @@ WITHOUT_JAX += tuple(f"data.{m}" for m in ("chat", "chat_templates", "chat_token
 WITHOUT_JAX += tuple(f"data.{m}" for m in ("losses", "losses_work", "resample", "contamination"))
 WITHOUT_JAX += tuple(f"report.{m}" for m in ("tokenizer", "tokenizer_pieces", "corpus", "rounds"))
 WITHOUT_JAX += tuple(f"report.{m}" for m in ("runs", "comparison", "spread", "evaluated"))
+WITHOUT_JAX += tuple(f"report.{m}" for m in ("stages", "recipes", "story", "again", "rows"))
+WITHOUT_JAX += tuple(f"report.{m}" for m in ("story_page", "story_model", "story_training"))
 WITHOUT_JAX += tuple(f"recipe.{m}" for m in ("steps", "state", "runner", "__main__"))
 WITHOUT_JAX += tuple(f"state.{m}" for m in ("host", "init"))
 WITHOUT_JAX += ("lineage",)

@@ -70,6 +70,11 @@ def code(text: str, marked: bool = False) -> Html:
     return tag("code", *shown, class_="marked" if marked else None, dir="auto")
 
 
+def listing(text: str) -> Html:
+    """Lines of a program or of commands, as they are to be typed."""
+    return tag("pre", tag("code", Html("\n".join(map(escape, text.split("\n"))))))
+
+
 def pieces(texts: Sequence[str], marked: Iterable[int] = ()) -> Html:
     """A text in pieces, in their order whatever their direction; some of them marked."""
     chosen = set(marked)
@@ -131,9 +136,9 @@ def _is_figure(cell: Any) -> bool:
     return not isinstance(cell, Html) and bool(_FIGURE.fullmatch(text))
 
 
-def figure(chart: Html, caption: Any) -> Html:
-    """A chart and what to see in it."""
-    return tag("figure", chart, tag("figcaption", caption))
+def figure(chart: Html, caption: Any, *parts: Any) -> Html:
+    """A chart, what to see in it, and perhaps its numbers."""
+    return tag("figure", chart, tag("figcaption", caption), *parts)
 
 
 def fold(title: Any, *parts: Any, open_: bool = False) -> Html:

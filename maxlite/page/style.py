@@ -38,7 +38,7 @@ gap:.75rem;margin:0}
 padding:.75rem .9rem}
 .facts dt{font-size:.82rem;color:var(--soft)}.facts dd{margin:0;font-size:.82rem;
 color:var(--soft)}
-.facts .value{font-size:1.55rem;line-height:1.3;color:var(--ink);font-weight:600;
+.facts .value{font-size:1.4rem;line-height:1.3;color:var(--ink);font-weight:600;
 font-variant-numeric:tabular-nums;letter-spacing:-.02em}
 .remark{border-left:3px solid var(--s0);padding:.35rem .8rem;background:var(--faint);
 border-radius:0 .3rem .3rem 0}
@@ -69,6 +69,10 @@ td .pieces{min-width:16rem}
 code.marked{background:var(--mark);box-shadow:inset 0 -2px var(--bad)}
 .change{margin:.6rem 0 1.1rem}.change p{margin:.15rem 0;max-width:none}
 .some{display:flex;flex-wrap:wrap;gap:.35rem 1.1rem;list-style:none;margin:.3rem 0 1rem;padding:0}
+.texts{margin:.4rem 0}.texts dt{font-size:.82rem;color:var(--soft);margin-top:.7rem}
+.texts dd{margin:.15rem 0 0;padding:.45rem .8rem;background:var(--faint);border-radius:.3rem}
+pre{margin:.4rem 0;overflow-x:auto}pre code{display:block;padding:.7rem .9rem;
+white-space:pre;width:max-content;min-width:100%}
 details{margin:.6rem 0}summary{cursor:pointer;font-weight:500}
 .charts{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,27rem),1fr));
 gap:1.25rem;margin:1rem 0}
@@ -81,6 +85,10 @@ svg{display:block;width:100%;height:auto;font:11.5px system-ui,-apple-system,"Se
 svg text{fill:var(--ink)}svg .soft{fill:var(--soft)}svg .head{font-weight:600}
 svg .grid{stroke:var(--line);stroke-width:1}svg .axis{stroke:var(--soft);stroke-width:1}
 svg .curve{fill:none;stroke-width:2.2;stroke-linejoin:round;stroke-linecap:round}
+svg .mark{stroke:var(--soft);stroke-width:1;stroke-dasharray:1 3}
+svg .points{fill:none;stroke-width:1.3;stroke-linecap:round;opacity:.6}
+svg .points.s0{stroke-width:3.4}svg .points.key{opacity:1}
+svg .empty{fill:var(--faint);stroke:var(--line);stroke-width:.6}
 svg .lead-line{stroke:var(--soft);stroke-width:.8;fill:none}
 .s0{--c:var(--s0)}.s1{--c:var(--s1)}.s2{--c:var(--s2)}.s3{--c:var(--s3)}.s4{--c:var(--s4)}
 .s5{--c:var(--s5)}.s6{--c:var(--s6)}

@@ -54,7 +54,7 @@ def funnel_table(figures: Figures) -> str:
     for step in steps:
         left = _amounts(step["documents_out"], step["bytes_out"], first)
         rows.append(
-            [step["name"], *left, f"{step['changed']:,}", _duration(step["seconds"]), _speed(step)]
+            [step["name"], *left, f"{step['changed']:,}", duration(step["seconds"]), _speed(step)]
         )
         for reason, lost in _reasons(step):
             amounts = _amounts(lost["documents"], lost["bytes"], first)
@@ -73,7 +73,7 @@ def page(figures: Figures) -> str:
     """The same as one self-contained page of HTML, with charts, settings and examples."""
     parts = {
         "Summary": _summary,
-        "The funnel": _funnel,
+        "The funnel": funnel,
         "Why texts were dropped": _dropped,
         "Examples of what was dropped": _examples,
         "Speed": _speeds,
@@ -107,23 +107,25 @@ def _summary(figures: Figures) -> Sequence[Any]:
         entries.append(("dropped", human(dropped), said))
     seconds = sum(step["seconds"] for step in steps)
     speed = f"{_rate(steps[0]['bytes_in'], seconds)} MB a second on one core"
-    entries.append(("time", _duration(seconds), speed))
+    entries.append(("time", duration(seconds), speed))
     return "What went in, and what came out.", facts("All steps together", entries)
 
 
-def _funnel(figures: Figures) -> Sequence[Any]:
+def funnel(figures: Figures) -> Sequence[Any]:
+    """What each step left, as the parts of a section; none where no step was run."""
     steps = figures["steps"]
     if not steps:
         return ()
     first = steps[0]["documents_in"], steps[0]["bytes_in"]
     stages = [(_START, *first)]
-    stages += [(step["name"], step["documents_out"], step["bytes_out"]) for step in steps]
+    stages += [(s["name"], s["documents_out"], s["bytes_out"]) for s in steps if _took(s)]
     series = [
         Series(
             name, [(i, stage[k + 1] / max(1, first[k])) for i, stage in enumerate(stages)], k + 1
         )
         for k, name in enumerate(("documents", "bytes"))
     ]
+    others = "; steps that took nothing are not drawn" * (len(stages) <= len(steps))
     chart = bars("What was left after each step", [s[0] for s in stages], series, "{:.1%}".format)
     rows = [[_START, *_amounts(*first, first), "–", "–", "–"]]
     for step in steps:
@@ -137,7 +139,7 @@ def _funnel(figures: Figures) -> Sequence[Any]:
         " went; where bytes fall and documents do not, texts were shortened.",
         tag(
             "div",
-            figure(chart, "Shares of what was there at the start."),
+            figure(chart, f"Shares of what was there at the start{others}."),
             class_="charts",
         ),
         table(head, rows, "Documents and bytes left after each step"),
@@ -187,7 +189,7 @@ def _speeds(figures: Figures) -> Sequence[Any]:
     if not total:
         return ()
     series = [Series("seconds", [(i, step["seconds"]) for i, step in enumerate(steps)])]
-    chart = bars("Time by step", [step["name"] for step in steps], series, _duration)
+    chart = bars("Time by step", [step["name"] for step in steps], series, duration)
     rows = [
         [step["name"], human(step["bytes_in"]), f"{step['seconds']:,.2f}"]
         + [_share(step["seconds"], total)]
@@ -226,6 +228,11 @@ def _reasons(step: Figures) -> Iterator[tuple[str, dict[str, int]]]:
     yield from sorted(step["reasons"].items(), key=lambda item: (-item[1]["documents"], item[0]))
 
 
+def _took(step: Figures) -> bool:
+    """Whether a step left less than it had."""
+    return any(step[f"{what}_out"] < step[f"{what}_in"] for what in ("documents", "bytes"))
+
+
 def _amounts(documents: int, size: int, first: tuple[int, int]) -> list[str]:
     """Documents and bytes, each with its share of what was there at the start."""
     return [f"{documents:,}", _share(documents, first[0]), human(size), _share(size, first[1])]
@@ -238,7 +245,8 @@ def _share(part: float, whole: float) -> str:
     return f"{part / whole:.{2 if 0 < part / whole < 0.00995 else 1}%}"
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """A time for people: 2.15 s, 6 min 42 s, 3 h 07 min."""
     if seconds < 99.5:
         return f"{seconds:.2f} s" if seconds < 9.995 else f"{seconds:.0f} s"
     minutes, rest = divmod(round(seconds), 60)
