@@ -12,7 +12,7 @@ Format = Callable[[float], str]
 COLOURS = 7  # the first, which is grey, is for what others are compared with
 WIDTH = 440  # of every picture
 LINE = 17  # from one line of text to the next
-_LETTER = 7.0  # width of one, more or less
+_LETTER = 8.0  # width of one, more or less, on a phone, where letters are larger
 
 
 @dataclass(frozen=True)

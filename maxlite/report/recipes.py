@@ -4,8 +4,9 @@ import fnmatch
 import json
 import math
 import os
+from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from maxlite.data.orders import read_order
@@ -42,8 +43,8 @@ class RecipeFolder:
             Step(name, tuple(record["command"]), tuple(record["makes"]))
             for name, record in self.records.items()
         ]
-        makes = [os.path.dirname(path) for step in self.steps for path in step.makes]
-        self._was = os.path.commonpath(makes) if makes else ""  # out, when it ran
+        makes = Counter(os.path.dirname(path) for step in self.steps for path in step.makes)
+        self._was = makes.most_common(1)[0][0] if makes else ""  # out, when it ran
         self.runs = {
             step.name: RunFolder(Path(path))
             for step in self.steps
@@ -61,8 +62,8 @@ class RecipeFolder:
 
     def located(self, path: str) -> str:
         """Where something that a step names is now, also if the folder has been moved."""
-        moved = self.path / os.path.relpath(path, self._was) if path and self._was else None
-        return str(moved) if moved and moved.exists() else path
+        inside = self._was and PurePath(path).is_relative_to(self._was)
+        return str(self.path / PurePath(path).relative_to(self._was)) if inside else path
 
     def _led_to(self, name: str) -> set[str]:
         before = self.records[name]["sources"]
@@ -81,18 +82,25 @@ class RecipeFolder:
     @property
     def model(self) -> str:
         """The folder that the last stage, or a step after it, has exported; "" if none has."""
-        known = [path for _, path in self._made(TRAIN, "tools.export_hf", "tools.merge_lora")]
-        folders = [path for path in known if (path / CONFIG).is_file()]
-        return str(folders[-1]) if folders else ""
+        names = list(self.records)
+        since = names[names.index(self.chain[-1]) :]
+        made = self._made(TRAIN, "tools.export_hf", "tools.merge_lora")
+        folders = [
+            str(path) for step, path in made if step.name in since if (path / CONFIG).is_file()
+        ]
+        return folders[-1] if folders else ""
 
     def evaluations(self) -> list[Figures]:
         """What tools.evaluate found each time."""
-        orders = [self.runs[name].path / "order" for name in self.chain]
-        sources = [one.source for order in orders for one in read_order(order).sources]
-        return [
-            {"name": step.name, "texts": _texts(_read(path, "files"), path, sources)}
-            for step, path in self._made("tools.evaluate")
-        ]
+        orders = (self.runs[name].path / "order" for name in self.chain)
+        known = (read_order(order) for order in orders if order.is_dir())
+        sources = [one.source for order in known for one in order.sources]
+        found = []
+        for step, path in self._made("tools.evaluate"):
+            told = _read(path)
+            texts = _texts(told, path, sources)
+            found.append({"name": step.name, "texts": texts, "samples": told.get("samples", [])})
+        return found
 
     def funnels(self) -> list[Figures]:
         """What tools.clean_corpus left each time."""
@@ -119,22 +127,25 @@ def has_trained(run: RunFolder) -> bool:
     return any("loss" in entry for entry in run.measured())
 
 
-def _read(path: Path, key: str) -> Any:
+def _read(path: Path) -> Figures:
     try:
-        return json.loads(path.read_bytes())[key]
-    except (ValueError, KeyError, TypeError) as e:
-        raise InputError(f"{path} is damaged: {e!r}; make it again") from e
+        return json.loads(path.read_bytes())
+    except ValueError as e:
+        raise InputError(f"{path} is damaged: {e}; make it again") from e
 
 
-def _texts(files: Sequence[Figures], path: Path, sources: Sequence[Source]) -> list[Figures]:
-    """What was found of each text: the files of a source are one, others have their own names."""
+def _texts(told: Figures, path: Path, sources: Sequence[Source]) -> list[Figures]:
+    """What was found of each text: a set that was named, the files of a source, or a file."""
     texts: dict[str, list[Figures]] = {}
-    for file in files:
-        own = (one.name for one in sources if fnmatch.fnmatch(file["name"], one.glob))
-        texts.setdefault(next(own, os.path.basename(file["name"])), []).append(file)
     try:
+        for file in told["files"]:
+            name = file["name"]
+            own = (one.name for one in sources if fnmatch.fnmatch(name, one.glob))
+            called = file.get("set", name)
+            called = called if called != name else next(own, os.path.basename(name))
+            texts.setdefault(called, []).append(file)
         return [{"name": name, **_together(inside)} for name, inside in texts.items()]
-    except (KeyError, TypeError) as e:
+    except (AttributeError, KeyError, TypeError) as e:
         raise InputError(f"{path} is not what evaluate writes with --json: {e!r}") from e
 
 

@@ -3,8 +3,9 @@
 name, path, kind ("recipe" or "run"), status, version
 stages       of `maxlite.report.stages`: the trainings that led to the model, in order
 others       names of stages that trained for something else; of a run, how many are not here
-evaluations  [{"name", "texts": [{"name", "bits_per_byte", "tokens_per_char", "bytes"}]}]: what
-             tools.evaluate found, in order; files of one source are one text
+evaluations  [{"name", "texts": [{"name", "bits_per_byte", "tokens_per_char", "bytes"}],
+             "samples": [{"prompt", "text"}]}]: what tools.evaluate found, in order; the files of a
+             source are one text
 context      tokens of the model's context
 funnels      [{"name", "figures"}] of cleanings, as clean_corpus writes them
 rows         of `maxlite.report.rows`, or {"missing": why}

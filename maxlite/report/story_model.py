@@ -173,15 +173,25 @@ def _middle(values: Sequence[float]) -> str:
 def samples(figures: Figures) -> Sequence[Any]:
     """What the model wrote, before, while and after it trained."""
     parts: list[Html] = []
-    rows = [
+    written = [
         (f"after {step:,} steps of {stage['name']}" if step else f"before {stage['name']}", text)
         for number, stage in enumerate(figures["stages"])
         for step, text in _ends_of(stage["samples"])
         if step or not number
     ]
-    if rows:
-        between = [fold(f"Between ({len(rows) - 2})", _texts(rows[1:-1]))] if rows[2:] else []
-        parts += [tag("h3", "While it trained"), _texts(rows[:1]), *between, _texts(rows[1:][-1:])]
+    if written:
+        first, between, last = written[:1], written[1:-1], written[1:][-1:]
+        folded = [fold(f"Between ({len(between)})", _texts(between))] if between else []
+        parts += [tag("h3", "While it trained"), _texts(first), *folded, _texts(last)]
+    prompts = dict.fromkeys(one["prompt"] for e in figures["evaluations"] for one in e["samples"])
+    for prompt in prompts:
+        said = [
+            (evaluation["name"], one["text"])
+            for evaluation in figures["evaluations"]
+            for one in evaluation["samples"]
+            if one["prompt"] == prompt
+        ]
+        parts += [tag("h3", f"What goes on from “{prompt}”"), _texts(said)]
     for made in figures["texts"]:
         begins = f": what goes on from “{made['prompt']}”" if made["prompt"] else ""
         texts = [(str(i), text) for i, text in enumerate(made["texts"], 1)]

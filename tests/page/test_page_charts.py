@@ -154,3 +154,24 @@ def test_numbers_of_an_axis():
         "1.5M",
         "2B",
     ]
+
+
+def test_a_line_is_broken_where_a_value_is_no_number():
+    points = [(0, 1), (1, 2), (math.nan, math.nan), (2, 5), (3, 4)]
+    svg = pages.read(lines("t", [Series("s", points)], "x", "y")).inside[0]
+    path = curves(svg)[0].attributes["d"]
+    assert path.count("M") == 2 and path.count("L") == 2 and "nan" not in str(svg)
+    assert "s: 1 at 0, 4 at 3." in svg.all("desc")[0].text
+
+
+def test_parts_of_an_axis_have_their_names_or_their_numbers():
+    series = [Series("s", [(0, 1), (100, 2)])]
+    svg = pages.read(lines("t", series, "x", "y", marks=[(0, "one"), (50, "two")])).inside[0]
+    at = [float(m.attributes["x1"]) for m in svg.all("line") if m.attributes["class"] == "mark"]
+    (x0, _), (x1, _) = curve(curves(svg)[0])
+    assert at == pytest.approx([x0, (x0 + x1) / 2], abs=0.2) and {"one", "two"} <= set(texts(svg))
+    close = [(0, "a long name"), (4, "another"), (8, "more"), (99.5, "and more")]
+    svg = pages.read(lines("t", series, "x", "y", marks=close)).inside[0]
+    said = set(texts(svg))
+    assert "3" in said and not {"more", "4"} & said  # nor is there room for the number
+    assert len([m for m in svg.all("line") if m.attributes["class"] == "mark"]) == 4
