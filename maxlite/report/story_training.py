@@ -29,7 +29,7 @@ Figures = dict[str, Any]
 
 _POINTS = 250  # of a stage's curve, at most
 _ROWS = 12  # of a stage's curve in a table, at most
-_ROOM = {"layers": 3.6, "norm": 1.3, "adapters": 2.0}  # of a column; those of tables have 1
+_ROOM = {"layers": 3.2, "norm": 1.5, "adapters": 2.8}  # of a column; those of tables have 1
 
 
 def charts(drawn: Sequence[Html]) -> Html:
