@@ -20,6 +20,7 @@ from maxlite.errors import InputError
 BEGIN = "<!-- measured: `benchmark record` writes what is below, up to the next mark -->"
 END = "<!-- end of measured -->"
 COLUMNS = ("", "ours", "peer", "ratio", "unit", "MiB", "peer's", "TFLOP/s", "MFU", "measured")
+SHOWN = ("maxlite", "jax", "torch", "transformers")
 Table = dict[str, str]  # a row's name to its line
 Sections = dict[str, dict[str, Table]]  # by hardware, by verb
 
@@ -98,7 +99,8 @@ def _text(sections: Sections) -> str:
 
 def _line(row: dict[str, Any]) -> str:
     told = row["measured"]
-    used = ", ".join(f"{name} {version}" for name, version in told["versions"].items())
+    known = told["versions"]  # the rest is in the JSON
+    used = ", ".join(f"{name} {known[name].split('+')[0]}" for name in SHOWN if name in known)
     cells = [
         row["name"],
         *(_number(row.get(key)) for key in ("ours", "peer", "ratio")),
