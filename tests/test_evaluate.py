@@ -6,6 +6,11 @@ import shutil
 import pytest
 from commands import call, done, refused
 
+from maxlite.config import Data, Source
+from maxlite.data.cache import tokenize
+from maxlite.data.view import split
+from maxlite.tokenizer.tokenizer import load_tokenizer
+
 
 @pytest.fixture(scope="module")
 def desk(tmp_path_factory, make_folder, tiny_text):
@@ -112,3 +117,13 @@ def test_what_cannot_be_judged(desk, tmp_path):
     assert f"{tmp_path}/mute cannot be judged on text" in told and "tokenizer.json" in told
     told = sentence("model", text, f"--before={tmp_path}/mute")
     assert f"{tmp_path}/mute cannot be judged" in told
+
+
+def test_what_is_held_out_is_what_training_leaves_out(desk, evaluate):
+    flags = [f"--model={desk}/model", f"--text={desk}/text/en.txt"]
+    held, whole = (evaluate(*flags, *more)[0]["total"] for more in (["--held_out=0.2"], []))
+    cache = tokenize(Source(f"{desk}/text/en.txt"), load_tokenizer(desk / "model"), Data())
+    trained, left = split(cache, None, None, 0.2)
+    assert held["documents"] == len(left) and len(trained) + len(left) == whole["documents"]
+    lines = (desk / "text" / "en.txt").read_text("utf-8").splitlines()
+    assert held["bytes"] == sum(len(lines[i].encode()) for i in left.index)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import zstandard
 from commands import snapshot
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from maxlite.data.making import Making, make, stamps
@@ -55,6 +55,7 @@ def test_shards_follow_from_sizes_alone(files, tokenizer, tmp_path):
 
 
 @given(st.lists(st.lists(line, max_size=12), min_size=1, max_size=4), st.integers(20, 300))
+@example([["0\r"]], 20)
 @settings(max_examples=25, deadline=None)
 def test_no_document_is_lost_however_it_is_cut(tmp_path_factory, tiny_tokenizer, texts, size):
     """Files that are cut into shards, and shards of several files."""
@@ -64,12 +65,11 @@ def test_no_document_is_lost_however_it_is_cut(tmp_path_factory, tiny_tokenizer,
     for i, lines in enumerate(texts):
         files.append(folder / f"{i}.txt")
         files[-1].write_bytes("\n".join(lines).encode())
-    kept = [
-        t.removesuffix("\r")
-        for lines in texts
-        for t in "\n".join(lines).removeprefix("\ufeff").split("\n")
-        if not t.removesuffix("\r").isspace() and t.removesuffix("\r")
-    ]
+    kept = []
+    for lines in texts:
+        *ended, last = "\n".join(lines).removeprefix("\ufeff").split("\n")
+        every = [*(t.removesuffix("\r") for t in ended), last]  # a line feed alone ends a line
+        kept += [t for t in every if t and not t.isspace()]
     encoded = tokenizer.encode(kept)
     if not sum(map(len, encoded)):
         return
