@@ -13,7 +13,7 @@ run="${1:-runs/demo}"
 case "${1:-/}" in /*) ;; *) run="$start/$1" ;; esac
 base=launch/demo/base
 
-environment .venv/demo ""
+environment .venv/demo corpus-
 python="$PWD/.venv/demo/bin/python"
 export JAX_PLATFORMS=cpu HF_HUB_OFFLINE=1
 export MAXLITE_CACHE="${MAXLITE_CACHE:-$PWD/.venv/demo/cache}"

@@ -39,7 +39,7 @@ sys.exit(not (v >= (3, 11) and ('$want' in ('', str(v[1]))) and (u.find_spec('en
 }
 
 # environment FOLDER KIND [PYTHON]: makes FOLDER an environment that holds exactly what the lock file
-# says (KIND is "" for the runtime's, "test-" for the tests') and this checkout, editable.
+# says (KIND is "" for the runtime's, "corpus-" with what cleans text, "test-" for the tests') and this checkout, editable.
 # Does nothing where that has been done before. Run in the root of the repository.
 environment() {
   local folder="$1" kind="$2" python="${3:-}" version lock stamp

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # Makes the lock files anew: the exact versions that pip puts into clean environments today.
-#   requirements/lock.sh      py311.txt, test-py311.txt, py312.txt, test-py312.txt and tpu.txt
-# Test locks add to the runtime's. The one for 3.12 leaves out the peers that are compared with
-# (torch, peft, mergekit); tests that need them are skipped there, and say so. tpu.txt is the compiler
-# that .ci/run puts beside the test environment.
+#   requirements/lock.sh      {,corpus-,test-}py31{1,2}.txt and tpu.txt
+# The others add to the runtime's: what cleans text, as the demo does, and the tests'. The tests' for
+# 3.12 leaves out the peers that are compared with (torch, peft, mergekit); tests that need them are
+# skipped there, and say so. tpu.txt is the compiler that .ci/run puts beside the test environment.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source launch/environment.sh
@@ -24,9 +24,12 @@ for minor in 11 12; do
   "$inside" -m pip install -qq --upgrade setuptools
   "$inside" -m pip install -qq -e .
   freeze "$inside" >"$work/py3$minor.txt"
+  "$python" -m venv "$work/corpus$minor"
+  "$work/corpus$minor/bin/python" -m pip install -qq -c "$work/py3$minor.txt" -e '.[corpus]'
+  freeze "$work/corpus$minor/bin/python" >"$work/corpus-py3$minor.txt"
   if [ "$minor" = 11 ]; then
     "$inside" -m pip install -qq --no-deps "$(grep -oE 'torch==[0-9.]+' setup.py)"
-    "$inside" -m pip install -qq -c "$work/py3$minor.txt" -e '.[test]'
+    "$inside" -m pip install -qq -c "$work/corpus-py3$minor.txt" -e '.[test]'
   else
     "$inside" -m pip install -qq -c "$work/py3$minor.txt" hypothesis pytest ruff mypy
   fi

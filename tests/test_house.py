@@ -242,7 +242,9 @@ def test_shell_scripts_parse(script):
 
 def test_locks_hold_exact_versions_and_no_addresses():
     locks = sorted((ROOT / "requirements").glob("*.txt"))
-    known = {"py311.txt", "py312.txt", "test-py311.txt", "test-py312.txt", "tpu.txt"}
+    known = {f"{kind}py31{i}.txt" for kind in ("", "corpus-", "test-") for i in (1, 2)} | {
+        "tpu.txt"
+    }
     assert known == {p.name for p in locks}
     for lock in locks:
         for line in lock.read_text("utf-8").splitlines():
@@ -253,11 +255,11 @@ def test_locks_hold_exact_versions_and_no_addresses():
 
 def test_test_locks_contain_the_runtime_locks():
     for version in ("py311", "py312"):
-        runtime, test = (
+        runtime, corpus, test = (
             set((ROOT / "requirements" / f"{kind}{version}.txt").read_text("utf-8").splitlines())
-            for kind in ("", "test-")
+            for kind in ("", "corpus-", "test-")
         )
-        assert runtime <= test
+        assert runtime <= test and runtime < corpus
 
 
 PICK = """
