@@ -2,17 +2,17 @@
 
   attention   every backend that runs here, beside the dense one and beside torch's
   checkpoint  how long a save holds up training, beside a step; and a step while it is written
-  data      packed sequences that are read, beside what a train step consumes; tokenising, cleaning
-  import    a model folder onto this machine's devices: time and peak memory, beside transformers
-  freeze    a step with a part frozen, beside the full step and a hook that masks gradients
-  loss      the loss in chunks with its gradient, beside the plain one and PyTorch's
-  qlora     adapters over weights in nf4, beside the same over weights as stored; with --text
-  second_look  a second round on what was hard, beside one on a random half
-  startup   a person's wait for the first step of training, beside a plain script on transformers
-  surgery   depth up-scaling, LLaMA-Pro and vocabulary extension, beside `cp` of what they write
-  tokenize  counting the tokens of a text file, beside the bare batch encoder of its library
-  train     tokens a second of training, beside torch, transformers and PEFT; --size, --modes
-  record    puts --figures=FILE[,FILE], which --json has written, into --page
+  data        packed sequences that are read, beside what a step consumes; tokenising, cleaning
+  import      a model folder onto this machine's devices: time and peak memory, beside transformers
+  freeze      a step with a part frozen, beside the full step and a hook that masks gradients
+  loss        the loss in chunks with its gradient, beside the plain one and PyTorch's
+  qlora       adapters over weights in nf4, beside the same over weights as stored; with --text
+  second_look a second round on what was hard, beside one on a random half
+  startup     a person's wait for the first step of training, beside a plain script on transformers
+  surgery     depth up-scaling, LLaMA-Pro and vocabulary extension, beside `cp` of what they write
+  tokenize    counting the tokens of a text file, beside the bare batch encoder of its library
+  train       tokens a second of training, beside torch, transformers and PEFT; --size, --modes
+  record      puts --figures=FILE[,FILE], which --json has written, into --page
 
   python -m tools.benchmark --suite=cpu|gpu|tpu runs one after the other, with --dry_run prints them
 

@@ -39,9 +39,7 @@ def get_config() -> Config:
         seq_len=512,
         remat="full",  # default of ours
         data=Data(
-            train=(
-                Source(template="alpaca"),
-            ),  # the command line gives its glob; see configs/sft.py
+            train=(Source(template="alpaca"),),  # of a glob on the command line: see configs/sft.py
             held_out=0.001,  # default of ours
         ),
         optimizer=Optimizer(

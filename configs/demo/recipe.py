@@ -11,7 +11,7 @@ out or put others in; docs/recipes/README.md tells of what the class brings.
 from dataclasses import dataclass
 from typing import ClassVar
 
-from maxlite.recipe import LAPTOP, Adaptation, Size, Step
+from maxlite.recipe import LAPTOP, Adaptation, Size
 
 
 @dataclass
@@ -36,19 +36,7 @@ class Demo(Adaptation):
 
     def plan(self):
         yield from self.begin()  # clean, before
-        known = self.scale.settings
-        yield Step.tool(
-            "tokenizer",
-            "refine_vocab",
-            {
-                "base": self.named,
-                "text": self.clean,
-                "script": self.script,
-                "candidates": known["candidates"],
-                "min_count": known["min_count"],
-                "out": self.path("tokenizer"),
-            },
-        )
+        yield self.refine()
         yield self.extend("tokenizer", input_init="mean", output_init="mean")
         first = self.first_share
         yield self.stage("stage1", "stage1.py", "extended", number=1, share=first)

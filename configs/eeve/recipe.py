@@ -34,19 +34,7 @@ class Eeve(Adaptation):
 
     def plan(self):
         yield from self.begin()
-        known = self.scale.settings
-        yield Step.tool(
-            "tokenizer",
-            "refine_vocab",
-            {
-                "base": self.named,
-                "text": self.clean,
-                "script": self.script,
-                "candidates": known["candidates"],
-                "min_count": known["min_count"],
-                "out": self.path("tokenizer"),
-            },
-        )
+        yield self.refine()
         yield self.extend("tokenizer", "mean", "first")
         before = "extended"
         chosen = range(self.first, self.last + 1)

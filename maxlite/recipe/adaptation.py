@@ -122,6 +122,19 @@ class Adaptation(Recipe):
         yield Step.tool("clean", "clean_corpus", {**given, "config.out": self.path("clean")})
         yield self.judge("before", self.named)
 
+    def refine(self) -> Step:
+        """The model's tokenizer with pieces that the text holds often, as EEVE found them."""
+        known = self.scale.settings
+        flags = {
+            "base": self.named,
+            "text": self.clean,
+            "script": self.script,
+            "candidates": known["candidates"],
+            "min_count": known["min_count"],
+            "out": self.path("tokenizer"),
+        }
+        return Step.tool("tokenizer", "refine_vocab", flags)
+
     def merge(self, as_published: bool = False) -> Iterator[Step]:
         """A tokenizer is trained on the text, and its pieces put behind the model's own.
 

@@ -13,7 +13,7 @@ from jax.sharding import NamedSharding
 
 from maxlite.config import Config, Optimizer, warmup_steps
 from maxlite.model.leaves import leaf
-from maxlite.parameters import halved, matrix
+from maxlite.parameters import matrix
 from maxlite.rules import Rule
 
 
@@ -141,9 +141,7 @@ def _rounded(adam: optax.GradientTransformation) -> optax.GradientTransformation
     def held(state: Any, dtype: Any) -> Any:
         def cast(moments: Mapping[str, Any]) -> dict[str, Any]:
             return {
-                name: x.astype(dtype)
-                if not _masked(x) and halved(leaf(name).parameter, "moments", "moments")
-                else x
+                name: x.astype(dtype) if not _masked(x) and matrix(leaf(name).parameter) else x
                 for name, x in moments.items()
             }
 
