@@ -6,15 +6,15 @@ an empty string, zero or an empty tuple, never None, because a flag cannot be se
 """
 
 import dataclasses
-import difflib
 import math
+import operator
 import typing
 from dataclasses import dataclass, field
 from typing import Any
 
-from maxlite.errors import InputError
+from maxlite.errors import InputError, suggestion
 from maxlite.mixture import Source, awaits, parsed_later, phases
-from maxlite.rules import Rule, check_bfloat16, parsed
+from maxlite.rules import check_bfloat16, parsed
 from maxlite.transforms import Lora, Transform
 
 
@@ -89,6 +89,8 @@ class Optimizer:
 
 @dataclass
 class Checkpoint:
+    """When the state is saved, and what is kept of it."""
+
     every: int = 500
     minutes: float = 0.0  # also, when the last save is so long ago; 0: only every so many steps
     keep: int = 2  # the latest so many
@@ -98,6 +100,8 @@ class Checkpoint:
 
 @dataclass
 class Eval:
+    """When and on how much held-out text the model is judged, and what it is made to write."""
+
     every: int = 500  # 0: never
     documents: int = 1000  # at most so many of each set; 0: all
     prompt: str = ""  # a sample is generated from it at each evaluation (empty: from BOS)
@@ -106,6 +110,8 @@ class Eval:
 
 @dataclass
 class Log:
+    """Of the line that is printed and written to metrics.jsonl: after so many steps."""
+
     every: int = 10
 
 
@@ -198,19 +204,13 @@ def keys(cls: type = Config, prefix: str = "") -> dict[str, Any]:
 
 def get(config: Any, key: str) -> Any:
     """The value at a dotted key."""
-    value: Any = config
-    for part in key.split("."):
-        value = getattr(value, part)
-    return value
+    return operator.attrgetter(key)(config)
 
 
 def put(config: Any, key: str, value: Any) -> None:
     """Sets the value at a dotted key."""
-    *parents, last = key.split(".")
-    target: Any = config
-    for part in parents:
-        target = getattr(target, part)
-    setattr(target, last, value)
+    parent, _, last = key.rpartition(".")
+    setattr(get(config, parent) if parent else config, last, value)
 
 
 def _source(value: Any, key: str) -> Source:
@@ -248,8 +248,7 @@ def nearest(key: str, cls: type = Config) -> str:
     """For messages: the key that was probably meant, or all of them."""
     known = list(keys(cls))
     same = [k for k in known if k.split(".")[-1] == key.split(".")[-1]]
-    near = same or difflib.get_close_matches(key, known, 1, 0.5)
-    return f"did you mean '{near[0]}'?" if near else f"the keys are: {', '.join(known)}"
+    return f"did you mean '{same[0]}'?" if same else suggestion(key, known)
 
 
 def _check_names(value: Any, prefix: str = "", cls: type = Config) -> None:
@@ -289,7 +288,9 @@ def resolve(config: Any) -> Config:
             put(config, key, () if awaits(several) else tuple(_source(v, key) for v in several))
             continue
         if key == "train" and isinstance(value, (tuple, list)):
-            put(config, key, tuple(_rule(rule, i) for i, rule in enumerate(parsed(value))))
+            put(config, key, parsed(value))
+            for i, rule in enumerate(parsed(value)):
+                check_fields(rule, f"train[{i}]")
             continue
         value = _typed(value, typing.get_origin(kind) or kind, key)
         put(config, key, value)
@@ -338,11 +339,6 @@ def _check_transform(transform: Any, i: int) -> None:
             " Untie(), from maxlite.transforms"
         )
     check_fields(transform, f"init[{i}]")
-
-
-def _rule(rule: Rule, i: int) -> Rule:
-    check_fields(rule, f"train[{i}]")
-    return rule
 
 
 def check_fields(value: Any, where: str) -> None:

@@ -1,7 +1,6 @@
 """The command line: `--config=FILE` and `--config.key.sub=value`, in sentences when it is wrong."""
 
 import dataclasses
-import difflib
 import inspect
 import re
 import sys
@@ -16,7 +15,7 @@ from ml_collections import config_flags
 
 from maxlite import config as config_lib
 from maxlite.config import Architecture, Config, Source
-from maxlite.errors import InputError
+from maxlite.errors import InputError, suggestion
 from maxlite.mixture import awaits, listed
 
 T = TypeVar("T")
@@ -51,9 +50,10 @@ def find_config(name: str) -> Path:
         if matches:
             return matches[0]
     have = sorted({p.name for root in roots for p in root.glob("**/*.py")})
-    near = difflib.get_close_matches(name, have, 1)
-    hint = f"did you mean '{near[0]}'?" if near else f"there are: {', '.join(have)}"
-    raise InputError(f"there is no config file '{name}', here or in configs/ or configs/*/; {hint}")
+    raise InputError(
+        f"there is no config file '{name}', here or in configs/ or configs/*/; "
+        f"{suggestion(name, have)}"
+    )
 
 
 def _split(argv: Sequence[str]) -> tuple[str, dict[str, str], list[str]]:
@@ -178,6 +178,9 @@ def parse_several(argv: Sequence[str]) -> tuple[dict[str, Config], list[str]]:
 
     Returns:
       The resolved configs by the names they were given, and the arguments that are not about them.
+
+    Raises:
+      InputError: as of `parse`, or a name that is empty or there twice.
     """
     names, overrides, rest = _split(argv)
     several = [names] if not names or Path(names).is_file() else names.split(",")

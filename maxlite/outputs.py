@@ -8,12 +8,14 @@ the same. A folder at an address is made on this machine; `maxlite.uploads` says
 import contextlib
 import errno
 import fcntl
+import json
 import os
 import re
 import secrets
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from maxlite import uploads
 from maxlite.errors import InputError
@@ -49,6 +51,11 @@ def write_text(path: Place, text: str) -> None:
       OSError: it cannot be written.
     """
     write_bytes(path, text.encode())
+
+
+def json_text(value: Any) -> str:
+    """A value as the text of a JSON file that people read, too."""
+    return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
 
 
 def write_bytes(path: Place, data: bytes) -> None:
@@ -105,6 +112,30 @@ def new_folder(
         if isinstance(error, OSError):
             raise InputError(f"{out} could not be written: {error}") from error
         raise
+
+
+def new_path(flag: str, given: str, overwrite: bool = False, suffix: str = "") -> Path:
+    """The file that a program's flag says to write, after what can be refused about it.
+
+    Args:
+      flag: its name, for messages.
+      given: its value.
+      overwrite: whether a file may be there.
+      suffix: that it must have, such as ".html"; "" for any.
+
+    Raises:
+      InputError: another suffix, a folder that is not there, or something that is.
+    """
+    path = Path(given).expanduser()
+    if suffix and path.suffix != suffix:
+        raise InputError(f"--{flag}={given} must be a {suffix} file")
+    if not path.parent.is_dir():
+        raise InputError(f"--{flag}={given} lies in a folder that does not exist")
+    if path.is_dir():
+        raise InputError(f"--{flag}={given} is a folder; name a file")
+    if path.exists() and not overwrite:
+        raise InputError(f"{path} exists; choose another --{flag}, or give --overwrite")
+    return path
 
 
 def fill(folder: Path, files: Mapping[str, Path | bytes]) -> None:

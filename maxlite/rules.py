@@ -9,11 +9,10 @@ What none claims is frozen: it gets no gradient, no optimizer state and no weigh
     train=(Rule("lora_B", learning_rate=16), Rule("lora"))         # LoRA+ (arXiv 2402.12354)
 """
 
-import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from maxlite.errors import InputError
+from maxlite.errors import InputError, suggestion
 
 
 @dataclass
@@ -98,9 +97,7 @@ def parsed(train: str | Sequence[Rule]) -> tuple[Rule, ...]:
     names = [name.strip() for name in train.split(",") if name.strip()]
     for name in names:
         if name not in SETS:
-            near = difflib.get_close_matches(name, SETS, 1, 0.5)
-            hint = f"did you mean '{near[0]}'?" if near else f"the names are: {', '.join(SETS)}"
-            raise InputError(f"config key 'train' has no set '{name}'; {hint}")
+            raise InputError(f"config key 'train' has no set '{name}'; {suggestion(name, SETS)}")
     if not names:
         raise InputError("config key 'train' is empty; name what trains, such as 'everything'")
     return tuple(rule for name in names for rule in SETS[name])

@@ -153,6 +153,22 @@ def step_reached(run_folder: Path) -> int:
     return max((entry["step"] for entry in metrics(run_folder)), default=-1)
 
 
+_TOLD_AT_THE_END = """
+import atexit, runpy, sys
+heavy = ("jax", "flax", "grain", "transformers", "torch", "tensorflow")
+atexit.register(lambda: print([m for m in heavy if m in sys.modules]))
+runpy.run_module(sys.argv.pop(1), run_name="__main__", alter_sys=True)
+"""
+
+
+def heavy(module: str, *arguments: Any) -> str:
+    """The large libraries, as a list, that a program which must end well has loaded by then."""
+    command = [sys.executable, "-c", _TOLD_AT_THE_END, module, *map(str, arguments)]
+    process = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert process.returncode == 0, process.stderr
+    return process.stdout.splitlines()[-1]
+
+
 def done(outcome: Outcome) -> Outcome:
     """The outcome of a program that must end well."""
     assert outcome.status == 0, outcome.err

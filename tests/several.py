@@ -1,18 +1,13 @@
 """Several processes of one job on this machine."""
 
 import re
-import socket
 import subprocess
 from collections.abc import Sequence
 from typing import Any
 
 from commands import Outcome, start
 
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+from tools.benchmarks.worker import free_port, together
 
 
 def start_several(
@@ -42,6 +37,11 @@ def start_several(
         )
         for i, own in enumerate(arguments)
     ]
+
+
+def start_alike(module: str, *arguments: Any, devices: int = 1) -> list[subprocess.Popen]:
+    """Starts a program in two processes, which find each other through the environment."""
+    return [start(module, *arguments, devices=devices, **own) for own in together(2)]
 
 
 def silent(outcome: Outcome) -> bool:

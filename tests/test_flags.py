@@ -111,7 +111,7 @@ def test_overrides_are_checked_like_the_file(file):
         ("checkpoint.evry", "'checkpoint.every'"),
         ("data", "'data."),
         ("data.train[0].glob", "'data.train'"),
-        ("qqqqqqqqqqqq", "the keys are: model,"),
+        ("qqqqqqqqqqqq", "choose from model,"),
     ],
 )
 def test_an_unknown_key_names_the_nearest(file, key, meant):

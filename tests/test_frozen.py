@@ -1,13 +1,13 @@
 """Fifty steps of three stages on one device, eight devices and two processes; and broken guards."""
 
-import socket
 from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from commands import call, finish, metrics, run, start
+from commands import call, finish, metrics, run
 from frozen import check_moved
+from several import start_alike
 from test_configs import allowed, desk
 
 from maxlite.state import base, claims, export
@@ -40,12 +40,7 @@ def arguments(file: str, desk: Path, here: Path, steps: int, **more) -> list[str
 
 def two(*arguments: str):
     """The same in two processes with a device each."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    shared = {"JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{port}", "JAX_NUM_PROCESSES": 2}
-    both = [start("maxlite.train", *arguments, **shared, JAX_PROCESS_ID=i) for i in range(2)]
-    outcomes = finish(*both)
+    outcomes = finish(*start_alike("maxlite.train", *arguments))
     return next((o for o in outcomes if o.status), outcomes[0])
 
 

@@ -74,7 +74,7 @@ def test_a_learned_mask_meets_the_target(tiny_folder, tiny_text, tmp_path):
         ("--sequences=100000", "give more text, or lower --sequences"),
         ("--seq_len=129", "sequences of 129 tokens cannot be read"),
         ("--out={model}/scores.bin", "must be a .safetensors file"),
-        ("--plot={model}/no/page.html", "must be a .html file in a folder that exists"),
+        ("--plot={model}/no/page.html", "lies in a folder that does not exist"),
     ],
 )
 def test_bad_input(tiny_folder, tiny_text, tmp_path, changed, said):

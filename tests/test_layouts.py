@@ -1,26 +1,23 @@
 """The same training on one device, on eight, and in two processes."""
 
 import json
-import re
 import shutil
 import signal
-import socket
 from pathlib import Path
 
 import numpy as np
 import pytest
 from commands import (
-    Outcome,
     call,
     finish,
     losses,
     metrics,
     run,
-    start,
     status,
     step_reached,
     strike,
 )
+from several import silent, start_alike
 
 from maxlite.data.orders import read_order
 from maxlite.hf.folder import open_folder
@@ -67,26 +64,7 @@ def stage(desk: Path, name: str, **settings) -> list[str]:
 
 
 def start_two(desk: Path, name: str, devices: int = 4, **settings) -> list:
-    """Two processes of so many devices each, which find each other through the environment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{probe.getsockname()[1]}"
-    return [
-        start(
-            "maxlite.train",
-            *stage(desk, name, **settings),
-            devices=devices,
-            JAX_COORDINATOR_ADDRESS=address,
-            JAX_NUM_PROCESSES=2,
-            JAX_PROCESS_ID=index,
-        )
-        for index in range(2)
-    ]
-
-
-def silent(outcome: Outcome) -> bool:
-    """Whether a process said nothing; gloo's threads say, in torn lines, that they connect."""
-    return not outcome.err and not re.search(r"step \d|loss|model:|maxlite", outcome.out)
+    return start_alike("maxlite.train", *stage(desk, name, **settings), devices=devices)
 
 
 def run_two(desk: Path, name: str, devices: int = 4, **settings) -> None:

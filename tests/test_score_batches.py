@@ -3,12 +3,12 @@
 import json
 import shutil
 import signal
-import socket
 
 import jax
 import numpy as np
 import pytest
 from commands import call, done, finish, refused, run, snapshot, start, strike
+from several import start_alike
 
 from maxlite.config import Data
 from maxlite.data.corpus import load_corpus
@@ -129,17 +129,7 @@ def test_a_killed_scoring_goes_on_to_the_same(desk):
 
 
 def test_two_processes_make_the_same_as_one(desk):
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{probe.getsockname()[1]}"
-    two = [
-        start(
-            TOOL, *arguments(desk, "two"), "--rows=4",
-            JAX_COORDINATOR_ADDRESS=address, JAX_NUM_PROCESSES=2, JAX_PROCESS_ID=index,
-        )
-        for index in range(2)
-    ]  # fmt: skip
-    first, second = finish(*two)
+    first, second = finish(*start_alike(TOOL, *arguments(desk, "two"), "--rows=4"))
     assert (first.status, second.status) == (0, 0), first.err + second.err
     assert "wrote" in first.err and "wrote" not in second.err and "sequences" not in second.out
     done(run(TOOL, *arguments(desk, "of_two"), "--rows=4", devices=2))

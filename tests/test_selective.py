@@ -3,7 +3,6 @@
 import json
 import shutil
 import signal
-import socket
 from pathlib import Path
 
 import jax
@@ -13,6 +12,7 @@ import tensorstore as ts
 from commands import call, finish, metrics, run, snapshot, start, status, step_reached, strike
 from frozen import check_moved, moved, weights
 from safetensors.numpy import save_file
+from several import start_alike
 
 from maxlite.config import Architecture, Config, Optimizer
 from maxlite.model.leaves import leaf
@@ -114,21 +114,8 @@ def test_layouts_and_processes_agree(desk):
     assert one.status == 0, one.err
     eight = call("maxlite.train", *stage(desk, "eight", train, steps=4, mesh="fsdp=4,tensor=2"))
     assert eight.status == 0, eight.err
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    processes = [
-        start(
-            "maxlite.train",
-            *stage(desk, "two", train, steps=4),
-            devices=2,
-            JAX_COORDINATOR_ADDRESS=f"127.0.0.1:{port}",
-            JAX_NUM_PROCESSES=2,
-            JAX_PROCESS_ID=i,
-        )
-        for i in range(2)
-    ]
-    for outcome in finish(*processes):
+    two = start_alike("maxlite.train", *stage(desk, "two", train, steps=4), devices=2)
+    for outcome in finish(*two):
         assert outcome.status == 0, outcome.err
     steps = {
         name: [m["loss"] for m in metrics(desk / name) if "loss" in m]

@@ -1,7 +1,6 @@
 """What every tool shares: the flags --json, --overwrite and --dry_run, help, error sentences."""
 
 import contextlib
-import json
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -61,18 +60,14 @@ def run(
         if rest:
             raise InputError(f"unexpected argument {rest[0]!r}; every setting is a --flag=value")
         _refuse_addresses()
-        target = Path(FLAGS.json).expanduser() if FLAGS.json else None
-        if target and not target.parent.is_dir():
-            raise InputError(f"--json={FLAGS.json} lies in a folder that does not exist")
-        if target and target.exists() and not (FLAGS.overwrite and target.is_file()):
-            raise InputError(f"{target} exists; choose another --json, or give --overwrite")
+        target = file_of("json")
         failure = None
         try:
             figures = main(*given)
         except Unsuccessful as e:
             failure, figures = e, e.figures
         if target and figures is not None:
-            outputs.write_text(target, json.dumps(figures, indent=2, ensure_ascii=False) + "\n")
+            outputs.write_text(target, outputs.json_text(figures))
         if failure:
             raise failure
 
@@ -122,14 +117,28 @@ def _terminable() -> Iterator[None]:
 
 
 def require(*names: str) -> None:
-    """Refuses a command line without these flags."""
+    """Refuses a command line without these flags.
+
+    Raises:
+      InputError: with those that are missing.
+    """
     missing = [f"--{name}" for name in names if not FLAGS[name].value]
     if missing:
         raise InputError(f"{', '.join(missing)} must be given; --help says what it means")
 
 
+def file_of(name: str, suffix: str = "") -> Path | None:
+    """The file that a flag says to write, see `outputs.new_path`; None where it says none."""
+    given = FLAGS[name].value
+    return outputs.new_path(name, given, FLAGS.overwrite, suffix) if given else None
+
+
 def check_out(path: Place) -> None:
-    """Refuses to write over something unless --overwrite is given; never at an address."""
+    """Refuses to write over something unless --overwrite is given; never at an address.
+
+    Raises:
+      InputError: something is there.
+    """
     if isinstance(path, Url):
         path.check_bucket()
         if uploads.taken(path):

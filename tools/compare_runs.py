@@ -7,14 +7,12 @@ that. Of three runs or more, rank correlations with depth, width and so on are t
 still at work can be compared, too; it is said how far they are.
 """
 
-from pathlib import Path
 from typing import Any
 
 from absl import flags
 
 from maxlite import outputs
 from maxlite.console import say
-from maxlite.errors import InputError
 from maxlite.report.comparison import comparison_table, correlations, differing, page
 from maxlite.report.runs import figures
 from maxlite.report.spread import spread, spread_table
@@ -31,11 +29,7 @@ flags.DEFINE_bool(
 
 def main() -> dict[str, Any] | None:
     cli.require("runs")
-    out = Path(FLAGS.out).expanduser() if FLAGS.out else None
-    if out:
-        cli.check_out(out)
-        if not out.parent.is_dir():
-            raise InputError(f"--out={FLAGS.out} lies in a folder that does not exist")
+    out = cli.file_of("out")
     runs = figures(FLAGS.runs)
     if FLAGS.dry_run:
         say(f"would compare {len(runs)} runs" + (f", and write {out}" if out else ""))

@@ -20,8 +20,7 @@ from maxlite.data.corpus import load_corpus
 from maxlite.data.orders import read_order
 from maxlite.data.sets import named_parts, run_parts
 from maxlite.errors import InputError
-from maxlite.tokenizer import load_tokenizer
-from tools import cli
+from tools import cli, order
 
 FLAGS = flags.FLAGS
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")  # what could change how a terminal behaves
@@ -40,23 +39,18 @@ flags.DEFINE_integer("min_words", 5, "Documents with fewer words are not judged.
 flags.DEFINE_integer("worst", 5, "Documents to show of each file.", 0)
 flags.DEFINE_integer("steps", 0, "Look at so many steps; 0: as many as the run has done.", 0)
 flags.DEFINE_integer("batch_size", 0, "Sequences a step; 0: the run's, or 8.", 0)
-flags.DEFINE_string("tokenizer", "", "A folder, or a .model or .json file; empty: the run's own.")
 
 
 def main():
     cli.require("run")
     path = storage.place(FLAGS.run)
     file, (steps, batch_size) = read_order(path), _read(path)
-    if not FLAGS.tokenizer and not (path / "model").is_dir():
-        raise InputError(
-            f"--tokenizer must be given: the order in {path} knows its tokenizer by its fingerprint"
-        )
-    tokenizer = load_tokenizer(FLAGS.tokenizer or path / "model")
+    tokenizer = order.tokenizer(path)
     if FLAGS.text:
         parts = named_parts(FLAGS.text, FLAGS.field, FLAGS.txt, FLAGS.held_out)
     elif FLAGS.held_out:
         raise InputError("--held_out is for --text; a run knows what it holds out")
-    elif (path / "run.json").is_file():
+    elif order.is_run(path):
         parts = run_parts(path)
     else:
         raise InputError(f"--text must be given: the order in {path} is no run, and judges nothing")
@@ -84,16 +78,15 @@ def main():
 
 def _read(path):
     """How many steps were read, and the sequences of each."""
-    if not (path / "run.json").is_file():
+    if not order.is_run(path):
         if not FLAGS.steps:
             raise InputError(f"--steps must be given: the order in {path} is no run, with its own")
         return FLAGS.steps, FLAGS.batch_size or Config().batch_size
-    config = json.loads((path / "run.json").read_bytes())["config"]
     status = path / "status.json"
     steps = FLAGS.steps or (json.loads(status.read_bytes())["step"] if status.is_file() else 0)
     if not steps:
         raise InputError(f"the run in {path} has read nothing yet; --steps says how far to look")
-    return steps, FLAGS.batch_size or config["batch_size"]
+    return steps, FLAGS.batch_size or order.config(path)["batch_size"]
 
 
 def _print(found):

@@ -46,12 +46,8 @@ flags.DEFINE_integer("top", 10, "Print so many of the most frequent tokens.", 0)
 
 
 def main() -> dict[str, Any] | None:
-    out = Path(FLAGS.out).expanduser() if FLAGS.out else None
+    out = cli.file_of("out")
     tokenizer = load_tokenizer(FLAGS.tokenizer) if FLAGS.tokenizer else None
-    if out:
-        cli.check_out(out)
-        if not out.parent.is_dir() or out.is_dir():
-            raise InputError(f"--out={FLAGS.out} cannot be a file: choose another place for it")
     added = _added(tokenizer)
     parts = _parts(tokenizer)
     if FLAGS.dry_run:

@@ -84,18 +84,9 @@ def _spread(norms: np.ndarray) -> dict[str, float]:
 
 def _plot_file() -> Path | None:
     """Where --plot shall draw, after what can be refused about it."""
-    if not FLAGS.plot:
-        return None
-    target = Path(FLAGS.plot).expanduser()
-    if importlib.util.find_spec("matplotlib") is None:
+    if FLAGS.plot and importlib.util.find_spec("matplotlib") is None:
         raise InputError("--plot needs matplotlib: install it with pip install 'maxlite[plot]'")
-    if target.suffix != ".png":
-        raise InputError(f"--plot={FLAGS.plot} must end in .png")
-    if not target.parent.is_dir():
-        raise InputError(f"--plot={FLAGS.plot} lies in a folder that does not exist")
-    if target.exists() and not (FLAGS.overwrite and target.is_file()):
-        raise InputError(f"{target} exists; choose another --plot, or give --overwrite")
-    return target
+    return cli.file_of("plot", ".png")
 
 
 def _draw(norms: dict[str, dict[str, np.ndarray]], target: Path) -> None:

@@ -10,7 +10,6 @@ to a file that training reads as it is: --count=3000 --temperature=1 --out=sampl
 import json
 import re
 import sys
-from pathlib import Path
 
 from absl import flags
 
@@ -87,13 +86,7 @@ def _target():
         raise InputError(f"--count={FLAGS.count} needs --out, a .jsonl file for the texts")
     if FLAGS.count > 1 and FLAGS.temperature == 0:
         raise InputError(f"--count={FLAGS.count} greedy texts are all the same: set --temperature")
-    if not FLAGS.out:
-        return None
-    target = Path(FLAGS.out).expanduser()
-    if target.suffix != ".jsonl" or not target.parent.is_dir():
-        raise InputError(f"--out={FLAGS.out} must be a .jsonl file in a folder that exists")
-    cli.check_out(target)
-    return target
+    return cli.file_of("out", ".jsonl")
 
 
 def _many(generator, ready, prompts, count, settings):

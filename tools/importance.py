@@ -45,7 +45,7 @@ flags.DEFINE_enum("dtype", "float32", ["float32", "bfloat16"], "Of the computati
 
 def main():
     cli.require("model", "text", "out")
-    out, plot = _target("out", ".safetensors"), _target("plot", ".html")
+    out, plot = cli.file_of("out", ".safetensors"), cli.file_of("plot", ".html")
     from maxlite.config import Source
     from maxlite.data.sources import expand
     from maxlite.importance import text as text_lib
@@ -82,23 +82,11 @@ def main():
     return _figures(scores, seconds)
 
 
-def _target(name, suffix):
-    """The file of a flag, after what can be refused about it."""
-    if not FLAGS[name].value:
-        return None
-    target = Path(FLAGS[name].value).expanduser()
-    if target.suffix != suffix or not target.parent.is_dir():
-        raise InputError(f"--{name}={target} must be a {suffix} file in a folder that exists")
-    if target.exists() and not (FLAGS.overwrite and target.is_file()):
-        raise InputError(f"{target} exists; choose another --{name}, or give --overwrite")
-    return target
-
-
 def _learning(ready):
     """How to learn a mask, if that is asked for."""
     from maxlite.hf import config_json, json_values
-    from maxlite.importance.gates import shapes
     from maxlite.importance.learned import Learning
+    from maxlite.surgery.scores import shapes
 
     budget = {kind: FLAGS[f"budget_{kind}"].value for kind in shapes(ready.architecture)}
     budget = {kind: count for kind, count in budget.items() if count}

@@ -75,7 +75,7 @@ def main():
     history = metadata.noted(after.metadata, "inherit", _told(running))
     after = dataclasses.replace(after, metadata=history)
     if FLAGS.save_scores and not FLAGS.dry_run:
-        (given[0] if given else plan.measured).write(_save())
+        (given[0] if given else plan.measured).write(Path(FLAGS.save_scores).expanduser())
         say(f"wrote {FLAGS.save_scores}")
     surgery.finish(before, after)
     return _figures(before, plan, shares)
@@ -119,19 +119,8 @@ def _check_flags(running):
         raise InputError(f"--criterion={FLAGS.criterion} is measured on text: give --text")
     if FLAGS.text and not running:
         raise InputError(f"--text is for {', '.join(RUNNING)}: give one as --criterion")
-    if not FLAGS.save_scores:
-        return
-    target = _save()
-    if FLAGS.scores and not FLAGS.criterion:
+    if cli.file_of("save_scores") and FLAGS.scores and not FLAGS.criterion:
         raise InputError("--save_scores writes what --criterion gives, and there is none")
-    if target.exists() and not (FLAGS.overwrite and target.is_file()):
-        raise InputError(f"{target} exists; choose another --save_scores, or give --overwrite")
-    if not target.parent.is_dir():
-        raise InputError(f"--save_scores={target} lies in a folder that does not exist")
-
-
-def _save():
-    return Path(FLAGS.save_scores).expanduser()
 
 
 def _told(running):

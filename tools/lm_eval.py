@@ -36,7 +36,7 @@ flags.DEFINE_enum("dtype", "auto", ["auto", "float32", "bfloat16"], "Of the comp
 
 def main():
     cli.require("model", "tasks")
-    samples = _samples()
+    samples = cli.file_of("samples", ".jsonl")
     try:
         from lm_eval import evaluator
         from lm_eval.tasks import TaskManager
@@ -121,17 +121,6 @@ def _of_network(error):
             return True
         error = error.__cause__ or error.__context__
     return False
-
-
-def _samples():
-    """The file of --samples, after what can be refused about it."""
-    if not FLAGS.samples:
-        return None
-    target = Path(FLAGS.samples).expanduser()
-    if target.suffix != ".jsonl" or not target.parent.is_dir():
-        raise InputError(f"--samples={FLAGS.samples} must be a .jsonl file in a folder that exists")
-    cli.check_out(target)
-    return target
 
 
 if __name__ == "__main__":

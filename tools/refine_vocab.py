@@ -19,13 +19,13 @@ After each round the work is saved in OUT.work; the same command goes on there. 
 tokenizer, refine.json (rounds, settings, what was banned) and counts.json (of count_tokens).
 """
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from absl import flags
 
+from maxlite import outputs
 from maxlite.config import Source
 from maxlite.console import bytes_bar, clock, human, say
 from maxlite.data.parts import text_parts
@@ -296,7 +296,7 @@ def _write(refined: Refined, figures: dict[str, Any], work: Work, out: Path) -> 
     work.save(refined.state)
     counts = work.folder / "counts.json"
     refined.counts.write(counts)
-    report = (json.dumps(figures, indent=2, ensure_ascii=False) + "\n").encode()
+    report = outputs.json_text(figures).encode()
     definition = refined.definition
     more: dict[str, Path | bytes] = {"refine.json": report, "counts.json": counts}
     write_definition(

@@ -7,7 +7,6 @@ the texts it writes; of a run, of that and of the runs before it. It is one file
 and can be made while training is at work.
 """
 
-from pathlib import Path
 from typing import Any
 
 from absl import flags
@@ -30,10 +29,7 @@ flags.DEFINE_float("price", 0.0, "Of an hour on the machine, in any currency; 0:
 def main() -> dict[str, Any] | None:
     if bool(FLAGS.run) == bool(FLAGS.recipe):
         raise InputError("give either --run or --recipe; --help says what they mean")
-    out = Path(FLAGS.out).expanduser()
-    cli.check_out(out)
-    if not out.parent.is_dir() or out.is_dir():
-        raise InputError(f"--out={FLAGS.out} cannot be a file: choose another place for it")
+    out = outputs.new_path("out", FLAGS.out, FLAGS.overwrite)
     figures = story.of_run(FLAGS.run) if FLAGS.run else story.of_recipe(FLAGS.recipe)
     figures |= {"price": FLAGS.price} if FLAGS.price else {}
     stages = ", ".join(stage["name"] for stage in figures["stages"])

@@ -58,10 +58,7 @@ flags.DEFINE_integer("workers", 0, "Processes that count; 0: as many as there ar
 def main() -> dict[str, Any] | None:
     cli.require("tokenizer", "text", "out")
     started = time.monotonic()
-    out = Path(FLAGS.out).expanduser()
-    cli.check_out(out)
-    if not out.parent.is_dir() or out.is_dir():
-        raise InputError(f"--out={FLAGS.out} cannot be a file: choose another place for it")
+    out = outputs.new_path("out", FLAGS.out, FLAGS.overwrite)
     texts = _texts()
     models = [_model(name, path) for name, path in _named(FLAGS.model, "--model").items()]
     given = _named(FLAGS.tokenizer, "--tokenizer")

@@ -20,7 +20,6 @@ from maxlite.console import say
 from maxlite.data.losses import Of, read_losses
 from maxlite.data.orders import OrderFile, read_order, write_order
 from maxlite.data.resample import chances, kept_shares, resample
-from maxlite.errors import InputError
 from maxlite.report import rounds
 from tools import cli, hub
 
@@ -40,11 +39,9 @@ flags.DEFINE_string("plot", "", "Write a page (.html) that shows what was kept, 
 
 def main() -> dict[str, Any] | None:
     cli.require("scores", "order", *([] if FLAGS.dry_run else ["out"]))
-    out, plot = (Path(FLAGS[name].value).expanduser() for name in ("out", "plot"))
+    out, plot = Path(FLAGS.out).expanduser(), cli.file_of("plot", ".html")
     if FLAGS.out:
         cli.check_out(out)
-    if FLAGS.plot:
-        _check_plot(plot)
     order, losses = read_order(FLAGS.order), read_losses(FLAGS.scores)
     losses.check(order, FLAGS.scores, _signature())
     size = 1 if FLAGS.level == "sequence" else FLAGS.batch_size or losses.of.batch_size
@@ -78,7 +75,7 @@ def main() -> dict[str, Any] | None:
         say(f"would write {FLAGS.out or 'the order'}")
         return figures
     write_order(out, made, FLAGS.overwrite)
-    if FLAGS.plot:
+    if plot:
         outputs.write_text(plot, rounds.page(figures))
     say(f"wrote {out}")
     return figures
@@ -96,13 +93,6 @@ def _sources(order: OrderFile, kept: np.ndarray, of: Of) -> list[dict[str, Any]]
         }
         for listed, b, a in zip(order.sources, before, after, strict=True)
     ]
-
-
-def _check_plot(plot: Path) -> None:
-    if plot.suffix != ".html" or not plot.parent.is_dir():
-        raise InputError(f"--plot={plot} must be a .html file in a folder that exists")
-    if plot.exists() and not (FLAGS.overwrite and plot.is_file()):
-        raise InputError(f"{plot} exists; choose another --plot, or give --overwrite")
 
 
 def _signature() -> str:

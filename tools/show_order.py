@@ -7,7 +7,6 @@ has a colour of its own; … is where a document goes on in another sequence. Of
 learnt stands between ⟦ and ⟧. With --tokens each piece is shown, parted by ·.
 """
 
-import json
 import re
 import sys
 from dataclasses import asdict
@@ -18,22 +17,21 @@ import numpy as np
 from absl import flags
 
 from maxlite import storage
-from maxlite.config import Config, Data
+from maxlite.config import Data
 from maxlite.console import human, say
 from maxlite.data.corpus import Corpus, load_corpus
 from maxlite.data.examples import Example, Part, examples
 from maxlite.data.orders import read_order
 from maxlite.errors import InputError
 from maxlite.storage import Place
-from maxlite.tokenizer import Tokenizer, load_tokenizer
-from tools import cli
+from maxlite.tokenizer import Tokenizer
+from tools import cli, order
 
 FLAGS = flags.FLAGS
 _COLOURS = (36, 33, 35, 32, 34, 31)  # cyan first, red last
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # what could change how a terminal behaves
 
 flags.DEFINE_string("order", "", "An order's folder, or a run.")
-flags.DEFINE_string("tokenizer", "", "A folder, or a .model or .json file; empty: the run's own.")
 flags.DEFINE_integer("steps", 0, "Tell the shares over so many steps; 0: the run's, or 1000.", 0)
 flags.DEFINE_integer("batch_size", 0, "Sequences a step; 0: the run's, or 8.", 0)
 flags.DEFINE_integer("step", 0, "Show sequences from this step on.", 0)
@@ -46,13 +44,9 @@ def main() -> dict[str, Any] | None:
     cli.require("order")
     path = storage.place(FLAGS.order)
     file = read_order(path)
-    began = _config(path)
+    began = order.config(path)
     steps, batch_size = (FLAGS[k].value or began[k] for k in ("steps", "batch_size"))
-    if not FLAGS.tokenizer and not (path / "model").is_dir():
-        raise InputError(
-            f"--tokenizer must be given: the order in {path} knows its tokenizer by its fingerprint"
-        )
-    tokenizer = load_tokenizer(FLAGS.tokenizer or path / "model")
+    tokenizer = order.tokenizer(path)
     settings = Data(order=str(path))
     if FLAGS.dry_run:
         file.check(settings, tokenizer, file.seq_len)
@@ -67,12 +61,6 @@ def main() -> dict[str, Any] | None:
     for example, said in zip(shown, figures["sequences"], strict=True):
         _print_sequence(example, said, corpus, colour)
     return figures
-
-
-def _config(path: Place) -> dict[str, Any]:
-    """The config of a run; the default one for an order that stands alone."""
-    file = path / "run.json"
-    return json.loads(file.read_bytes())["config"] if file.is_file() else asdict(Config())
 
 
 def _figures(corpus: Corpus, steps: int) -> dict[str, Any]:

@@ -28,7 +28,11 @@ def opened() -> LazyModel:
 
 
 def check_out(*models: str) -> None:
-    """Refuses an --out that cannot be written, or that is one of the models read."""
+    """Refuses an --out that cannot be written, or that is one of the models read.
+
+    Raises:
+      InputError: with what is in the way.
+    """
     if FLAGS.out:
         out = storage.place(FLAGS.out)
         writer.parse_size(FLAGS.max_shard_size)

@@ -87,12 +87,7 @@ def _recipe_file() -> Path | None:
     for flag in ("mergekit", "as_llama"):
         if FLAGS[flag].value:
             raise InputError(f"--write_mergekit writes a list of layers: leave out --{flag}")
-    target = Path(FLAGS.write_mergekit).expanduser()
-    if target.exists() and not (FLAGS.overwrite and target.is_file()):
-        raise InputError(f"{target} exists; choose another --write_mergekit, or give --overwrite")
-    if not target.parent.is_dir():
-        raise InputError(f"--write_mergekit={target} lies in a folder that does not exist")
-    return target
+    return cli.file_of("write_mergekit")
 
 
 def _recipe(model: LazyModel, plan: UpscaleDepth) -> str:

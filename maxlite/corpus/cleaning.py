@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from maxlite import config as config_lib
 from maxlite.config import Source
@@ -27,14 +27,6 @@ _SMALLEST = 1 << 22
 _SHARDS = 64  # of a corpus between these limits
 
 
-class Reader(Protocol):
-    """How files become documents; a dataclass, as steps are."""
-
-    def parts(self, pattern: str, size: int) -> Sequence[Part]:
-        """Divides the files of a glob into parts of about `size` bytes, read side by side."""
-        ...
-
-
 @dataclass
 class Text:
     """Plain text: lines or whole .txt files, a field of .jsonl and .parquet files."""
@@ -44,6 +36,11 @@ class Text:
     skip_invalid: bool = False  # drop what is not UTF-8, and count it, instead of refusing the file
 
     def parts(self, pattern: str, size: int) -> list[TextPart]:
+        """Divides the files of a glob into parts of about `size` bytes, read side by side.
+
+        Raises:
+          InputError: there is none, or one of a kind that is not read.
+        """
         files = expand(Source(glob=pattern))
         return text_parts(files, self.field, self.txt, self.skip_invalid, size)
 
@@ -65,7 +62,7 @@ class Cleaning:
 
     text: str = ""  # files, as globs with commas between them
     out: str = ""  # folder for the cleaned text
-    read: Any = field(default_factory=Text)
+    read: Any = field(default_factory=Text)  # whatever has Text's `parts`, such as Pairs
     steps: tuple[Any, ...] = ()  # of maxlite.corpus, in order; datatrove's blocks, too
     keep_dropped: bool = False  # keep dropped documents with their reason in out/dropped
     shard_mb: int = 0  # text in a shard, the unit of resuming; 0: 4 to 256 MB, by the corpus' size

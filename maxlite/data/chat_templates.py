@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from maxlite.errors import InputError
+from maxlite.outputs import json_text
 from maxlite.tokenizer import Tokenizer
 
 OWN = "own"
@@ -87,7 +88,11 @@ _NEEDED = {  # special tokens that a template writes; else they would be read as
 
 
 def check_name(name: str) -> None:
-    """Refuses a template that is none of those there are."""
+    """Refuses a template that is none of those there are.
+
+    Raises:
+      InputError: with the names that there are.
+    """
     if name and name != OWN and name not in NAMED:
         raise InputError(
             f"there is no chat template {name!r}; there are {', '.join(NAMED)}, and "
@@ -147,18 +152,14 @@ def with_template(files: Files, text: str, end: int, eos: int | None) -> dict[st
     changed = {**files, FILE: text.encode()}
     config = json.loads(_read(files.get(_CONFIG, b"{}")))
     if config.pop(_KEY, None):
-        changed[_CONFIG] = _dump(config)
+        changed[_CONFIG] = json_text(config).encode()
     said = json.loads(_read(files.get(_GENERATION, b"{}")))
     ends = said.get("eos_token_id", [] if eos is None else eos)
     ends = ends if isinstance(ends, list) else [ends]
     if end not in ends:
-        changed[_GENERATION] = _dump({**said, "eos_token_id": [*ends, end]})
+        changed[_GENERATION] = json_text({**said, "eos_token_id": [*ends, end]}).encode()
     return changed
 
 
 def _read(file: Path | bytes) -> bytes:
     return file if isinstance(file, bytes) else file.read_bytes()
-
-
-def _dump(value: dict[str, object]) -> bytes:
-    return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()

@@ -5,10 +5,15 @@ import math
 from typing import Any
 
 from maxlite.errors import InputError
+from maxlite.outputs import json_text
 
 
 def parse(text: bytes, where: str) -> dict[str, Any]:
-    """The JSON object in a file's bytes, or an `InputError` that names the file."""
+    """The JSON object in a file's bytes.
+
+    Raises:
+        InputError: it is no JSON, or another value than an object.
+    """
     try:
         value = json.loads(text)
     except ValueError as error:
@@ -20,7 +25,7 @@ def parse(text: bytes, where: str) -> dict[str, Any]:
 
 def dump(value: dict[str, Any]) -> bytes:
     """A JSON object as the text of a file."""
-    return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()
+    return json_text(value).encode()
 
 
 def bad(where: str, config: dict[str, Any], key: str, hint: str) -> InputError:
@@ -31,7 +36,11 @@ def bad(where: str, config: dict[str, Any], key: str, hint: str) -> InputError:
 
 
 def whole(config: dict[str, Any], key: str, where: str, default: int | None = None) -> int:
-    """A positive whole number; a key without a default must be there."""
+    """A positive whole number; a key without a default must be there.
+
+    Raises:
+        InputError: it is missing, or something else.
+    """
     value = config.get(key, default)
     if key not in config and default is None:
         raise InputError(f"{where} has no {key!r}, which is needed")
@@ -43,7 +52,11 @@ def whole(config: dict[str, Any], key: str, where: str, default: int | None = No
 def number(
     config: dict[str, Any], key: str, where: str, default: float | None = None, low: float = 1e-30
 ) -> float:
-    """A finite number of at least `low`; a key without a default must be there."""
+    """A finite number of at least `low`; a key without a default must be there.
+
+    Raises:
+        InputError: it is missing, or something else.
+    """
     value: Any = config.get(key, default)
     if key not in config and default is None:
         raise InputError(f"{where} has no {key!r}, which is needed")

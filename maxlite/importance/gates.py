@@ -22,6 +22,7 @@ import jax.numpy as jnp
 from maxlite.config import Architecture
 from maxlite.model import llama
 from maxlite.parameters import EMBEDDING, HEAD, LAYERS, NORM
+from maxlite.surgery.scores import shapes
 
 Gates = Mapping[str, jax.Array]
 Params = Mapping[str, jax.Array]
@@ -67,19 +68,8 @@ def _places() -> dict[str, list[Place]]:
 PLACES = _places()
 
 
-def shapes(arch: Architecture) -> dict[str, tuple[int, ...]]:
-    """The shape of the gates of each kind."""
-    depth = arch.num_hidden_layers
-    return {
-        "layers": (depth,),
-        "groups": (depth, arch.num_key_value_heads),
-        "channels": (depth, arch.intermediate_size),
-        "residual": (arch.hidden_size,),
-    }
-
-
 def ones(arch: Architecture) -> dict[str, jax.Array]:
-    """Gates that change nothing, float32."""
+    """Gates that change nothing: float32, in the `shapes` of scores."""
     return {kind: jnp.ones(shape) for kind, shape in shapes(arch).items()}
 
 

@@ -42,7 +42,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from maxlite import console, flags
+from maxlite import console, flags, outputs
 from maxlite.errors import InputError
 from maxlite.plan import estimates, plan, suggestion, table, topology, total
 from maxlite.plan.estimate import Estimate
@@ -111,27 +111,16 @@ def _wanted(rest: Sequence[str]) -> Wanted:
     meshes = [mesh.strip() for mesh in given.get("mesh", "").split(";") if mesh.strip()]
     if meshes and not names:
         raise InputError("--mesh is for the machines of --topology; name some, or leave it out")
+    json = given.get("json")
     return Wanted(
         [topology.parse(name) for name in dict.fromkeys(names)],
         list(dict.fromkeys(meshes)),
         given.get("markdown") == "true",
-        _target(given.get("json", ""), given.get("overwrite") == "true"),
+        outputs.new_path("json", json, given.get("overwrite") == "true") if json else None,
     )
 
 
 _VALUES = {"json": "FILE", "topology": "v5e:8x8", "mesh": "'fsdp=64;fsdp=32,tensor=2'"}
-
-
-def _target(file: str, overwrite: bool) -> Path | None:
-    """Where --json shall write, after what can be refused about it."""
-    if not file:
-        return None
-    target = Path(file).expanduser()
-    if not target.parent.is_dir():
-        raise InputError(f"--json={file} lies in a folder that does not exist")
-    if target.exists() and not (overwrite and target.is_file()):
-        raise InputError(f"{target} exists; choose another --json, or give --overwrite")
-    return target
 
 
 if __name__ == "__main__":

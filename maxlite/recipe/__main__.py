@@ -15,10 +15,8 @@ was stopped goes on by itself. SIGTERM and Ctrl-C are passed on to the step that
 the recipe with 143 or 130. OUT/recipe.json says how it stands: running, stopped, failed, finished.
 """
 
-import json
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from maxlite import console, flags, outputs
@@ -54,7 +52,7 @@ def main(argv: Sequence[str]) -> int:
         status = runner.run(listed, recipe.out, "overwrite" in given, inputs)
     if "json" in given:
         told = told or _told(state.State(recipe.out).stands(listed), recipe.out)
-        outputs.write_text(given["json"], json.dumps(told, indent=2, ensure_ascii=False) + "\n")
+        outputs.write_text(given["json"], outputs.json_text(told))
     return status
 
 
@@ -70,11 +68,7 @@ def _settings(rest: Sequence[str]) -> dict[str, Any]:
     if "topology" in given and "plan" not in given:
         raise InputError("--topology is for --plan; leave it out, or give --plan")
     if "json" in given:
-        target = given["json"] = Path(given["json"]).expanduser()
-        if not target.parent.is_dir():
-            raise InputError(f"--json={target} lies in a folder that does not exist")
-        if target.exists() and not ("overwrite" in given and target.is_file()):
-            raise InputError(f"{target} exists; choose another --json, or give --overwrite")
+        given["json"] = outputs.new_path("json", given["json"], "overwrite" in given)
     return given
 
 

@@ -187,7 +187,7 @@ class State:
         """Writes recipe.json: status is "running", "stopped", "failed" or "finished"."""
         told = {"status": status, "step": step, "message": message}
         content = {"format": 1, "version": maxlite.__version__, **told, "steps": self.records}
-        outputs.write_text(self.path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+        outputs.write_text(self.path, outputs.json_text(content))
 
     def _remove(self, path: Path) -> None:
         if not os.path.lexists(path):

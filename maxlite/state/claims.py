@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import fnmatch
 import itertools
 import math
@@ -16,7 +15,7 @@ import numpy as np
 
 from maxlite.config import Architecture
 from maxlite.console import human
-from maxlite.errors import InputError
+from maxlite.errors import InputError, suggestion
 from maxlite.model import nf4
 from maxlite.model.leaves import divide, leaf
 from maxlite.model.memory import moment_bytes
@@ -164,10 +163,9 @@ class _Selection:
             return TARGETS[term]
         if "." in term or "*" in term:
             return term
-        near = difflib.get_close_matches(term, TARGETS, 1, 0.5)
-        hint = f"did you mean '{near[0]}'?" if near else f"choose from {', '.join(TARGETS)}"
         raise InputError(
-            f"train: there is no target '{term}' for the rule '{self.rule.name}'; {hint}"
+            f"train: there is no target '{term}' for the rule '{self.rule.name}'; "
+            f"{suggestion(term, TARGETS)}"
         )
 
     def _mask(self, name: str, size: int) -> np.ndarray:

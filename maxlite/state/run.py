@@ -42,7 +42,7 @@ def is_run(path: Place) -> bool:
 
 def write_json(path: Place, content: Any) -> None:
     """Writes JSON so that a reader sees the old file or the new one, never half of one."""
-    text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+    text = outputs.json_text(content)
     try:
         outputs.write_text(path, text)
     except OSError:
@@ -84,6 +84,7 @@ class RunFolder:
 
     @property
     def model(self) -> Place:
+        """The folder of the model's files other than weights."""
         return self.path / "model"
 
     @property
@@ -99,14 +100,20 @@ class RunFolder:
 
     @property
     def checkpoints(self) -> Place:
+        """The folder of checkpoints, one folder a step."""
         return self.path / "checkpoints"
 
     @property
     def metrics(self) -> Place:
+        """The file of figures, a line of JSON each."""
         return self.path / "metrics.jsonl"
 
     def measured(self) -> list[dict[str, Any]]:
-        """The whole lines of metrics.jsonl; a run that is at work may be writing another."""
+        """The whole lines of metrics.jsonl; a run that is at work may be writing another.
+
+        Raises:
+          InputError: a line is damaged.
+        """
         if not self.metrics.is_file():
             return []
         lines = self.metrics.read_bytes().split(b"\n")[:-1]
@@ -217,7 +224,11 @@ def essence(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def check_free(path: Place) -> None:
-    """Refuses a place that cannot hold a run, or has something other than an empty folder."""
+    """Refuses a place that cannot hold a run, or has something other than an empty folder.
+
+    Raises:
+      InputError: it is taken, or no place for a run.
+    """
     check_store(path)
     if isinstance(path, Url):
         path.check_bucket()
@@ -228,7 +239,11 @@ def check_free(path: Place) -> None:
 
 
 def check_store(path: Place) -> None:
-    """Refuses an address at which a run cannot be, whether something is there or not."""
+    """Refuses an address at which a run cannot be, whether something is there or not.
+
+    Raises:
+      InputError: it is not on a disk or at gs://.
+    """
     if isinstance(path, Url) and not path.address.startswith("gs://"):
         raise InputError(
             f"{path}: a run is a folder on a disk or at gs://, where alone checkpoints can be"

@@ -5,14 +5,13 @@ belong to its transpose: A [R, V] and B [D, R] beside W [V, D].
 """
 
 import dataclasses
-import difflib
 import math
 import zlib
 from collections.abc import Container, Mapping, Sequence
 
 import numpy as np
 
-from maxlite.errors import InputError
+from maxlite.errors import InputError, suggestion
 from maxlite.hf import names, peft
 from maxlite.hf.folder import LazyModel
 from maxlite.hf.lazy import Computed, Concatenated, LazyArray, cast, float32, select, zeros
@@ -39,9 +38,10 @@ def settings(
     found = [name.strip() for name in targets.split(",") if name.strip()]
     for name in found:
         if name not in TARGETS:
-            near = difflib.get_close_matches(name, TARGETS, 1, 0.5)
-            hint = f"did you mean {near[0]}?" if near else f"choose from {', '.join(TARGETS)}"
-            raise InputError(f"AddLora has target {name!r}, beside which no adapter can be; {hint}")
+            raise InputError(
+                f"AddLora has target {name!r}, beside which no adapter can be; "
+                f"{suggestion(name, TARGETS)}"
+            )
     if not found:
         raise InputError(f"AddLora has no targets; choose from {', '.join(TARGETS)}")
     if rank < 1:
@@ -209,9 +209,12 @@ def merge(w: np.ndarray, parts: Mapping[str, np.ndarray], scale: float) -> np.nd
     """W + scale B A, its rows brought to the norms m if there are such; in float32.
 
     Args:
-        w: Rows of W.
-        parts: By their names in the module; what has a row for each of W's has only these.
+        w: Rows of W, [N, I].
+        parts: By their names in the module; what has a row for each of W's has only these N.
         scale: The factor.
+
+    Returns:
+        float32 [N, I].
     """
     if TABLE_A in parts:
         b, a = parts[TABLE_A].T, parts[TABLE_B].T
@@ -236,7 +239,11 @@ def merged(weight: LazyArray, parts: Mapping[str, LazyArray], scale: float) -> C
 
 
 def refuse(model: LazyModel, what: str) -> None:
-    """Refuses a model that has adapters beside its weights for what knows nothing of them."""
+    """Refuses a model that has adapters beside its weights for what knows nothing of them.
+
+    Raises:
+        InputError: it has adapters.
+    """
     if model.architecture.lora.rank:
         raise InputError(
             f"{model.path} has adapters, which {what} would lose or misplace: merge them first"

@@ -49,12 +49,12 @@ def measure(
     if criterion == "random":
         arrays: dict[str, Any] = {
             kind: np.random.default_rng([seed, KINDS.index(kind)]).random(shape, np.float32)
-            for kind, shape in shapes(model).items()
+            for kind, shape in shapes(model.architecture).items()
         }
     elif criterion == "first":
         arrays = {
             kind: np.broadcast_to(-np.arange(shape[-1], dtype=np.float32), shape).copy()
-            for kind, shape in shapes(model).items()
+            for kind, shape in shapes(model.architecture).items()
         }
     else:
         arrays = _sums(model, np.abs if criterion == "l1" else np.square, progress)
@@ -65,7 +65,7 @@ def _sums(
     model: LazyModel, size: Callable[[np.ndarray], np.ndarray], progress: Progress | None
 ) -> dict[str, np.ndarray]:
     """The sum of `size` over all matrices a unit is a part of, by kind."""
-    sums = {kind: np.zeros(shape, np.float64) for kind, shape in shapes(model).items()}
+    sums = {kind: np.zeros(shape, np.float64) for kind, shape in shapes(model.architecture).items()}
     done, total = 0, sum(tensor.nbytes for tensor in model.tensors.values())
     for name, tensor in model.tensors.items():
         layer = names.split(name)[1]

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
+from maxlite.config import Architecture
 from maxlite.errors import InputError
 from maxlite.hf import writer
 from maxlite.hf.folder import LazyModel
@@ -50,7 +51,7 @@ class Importance:
 
     @property
     def arrays(self) -> dict[str, np.ndarray]:
-        """What there is, by name."""
+        """What there is, by name, in the shapes above."""
         found = {kind: getattr(self, kind) for kind in KINDS}
         return {kind: array for kind, array in found.items() if array is not None}
 
@@ -80,7 +81,7 @@ class Importance:
         Raises:
             InputError: their shapes or their signature are another model's.
         """
-        wanted = shapes(model)
+        wanted = shapes(model.architecture)
         for kind, array in self.arrays.items():
             if array.shape != wanted[kind]:
                 raise InputError(
@@ -94,9 +95,8 @@ class Importance:
             )
 
 
-def shapes(model: LazyModel) -> dict[str, tuple[int, ...]]:
-    """The shape of each array of a model's scores."""
-    arch = model.architecture
+def shapes(arch: Architecture) -> dict[str, tuple[int, ...]]:
+    """The shape of each array of scores, and of a gate for each score, by kind."""
     depth = arch.num_hidden_layers
     return {
         "layers": (depth,),

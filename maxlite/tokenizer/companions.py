@@ -1,6 +1,5 @@
 """The files beside a tokenizer's model: settings, special tokens, chat template; and its folder."""
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatch
@@ -98,7 +97,11 @@ def write_definition(
 
 
 def check_folder(target: Path, overwrite: bool = False) -> None:
-    """Refuses a name that a new tokenizer folder cannot take; cheap, for before the work."""
+    """Refuses a name that a new tokenizer folder cannot take; cheap, for before the work.
+
+    Raises:
+      InputError: something is there that may not be replaced.
+    """
     if not os.path.lexists(target):
         return
     if not overwrite:
@@ -112,4 +115,4 @@ def check_folder(target: Path, overwrite: bool = False) -> None:
 
 
 def _dump(value: dict[str, Any]) -> bytes:
-    return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()
+    return outputs.json_text(value).encode()

@@ -20,7 +20,7 @@ ARCH = Architecture(
     base_rows=32,
 )
 TIED = dataclasses.replace(ARCH, tie_word_embeddings=True)
-EMBEDDING, HEAD, NORM = "model.embed_tokens.weight", "lm_head.weight", "model.norm.weight"
+EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
 UP, Q = "model.layers.mlp.up_proj.weight", "model.layers.self_attn.q_proj.weight"
 
 

@@ -82,7 +82,7 @@ def test_a_transform_survives_json():
     [
         ({"targets": "norm"}, "target 'norm', beside which no adapter can be; choose from q_proj"),
         ({"targets": "lm_head", "dora": True}, "dora=True for a vocabulary table"),
-        ({"targets": "q_prj"}, "did you mean q_proj"),
+        ({"targets": "q_prj"}, "did you mean 'q_proj'"),
         ({"targets": " , "}, "has no targets; choose from q_proj"),
         ({"rank": 0}, "rank 0, but it must be at least 1"),
         ({"dropout": 1.0}, "dropout 1, but it must be at least 0 and below 1"),

@@ -28,7 +28,7 @@ def written(model, tmp_path):
 
     def write(name, *kinds, of=model, **said):
         rng = np.random.default_rng(len(name))
-        shapes = scores.shapes(of)
+        shapes = scores.shapes(of.architecture)
         arrays = {kind: rng.random(shapes[kind], np.float32) for kind in kinds}
         said = {"criterion": name, "signature": signature(of.tensors)} | said
         Importance(**said, **arrays).write(tmp_path / name)

@@ -19,7 +19,7 @@ def random_scores(model, *kinds, seed=0):
     rng = np.random.default_rng(seed)
     arrays = {
         kind: rng.random(shape, np.float32)
-        for kind, shape in scores.shapes(model).items()
+        for kind, shape in scores.shapes(model.architecture).items()
         if kind in (kinds or scores.KINDS)
     }
     return Importance("dice", signature(model.tensors), "a text", **arrays)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import importlib.util
 import json
 import statistics
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
@@ -18,7 +17,7 @@ from maxlite import flags
 from maxlite.console import say
 from maxlite.corpus.cleaning import Cleaning, resolve
 from maxlite.corpus.filters import Script
-from maxlite.errors import InputError
+from tools.benchmarks import worker
 from tools.benchmarks.tokenize import largest
 
 
@@ -68,12 +67,7 @@ def _row(steps: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _run(text: str, folder: str) -> dict[str, Any]:
-    command = [sys.executable, "-m", "tools.benchmarks.cleaning", text, folder]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        last = done.stderr.strip().splitlines()[-1:] or ["no message"]
-        raise InputError(f"cleaning failed: {last[0].partition('InputError: ')[2] or last[0]}")
-    return json.loads(done.stdout.splitlines()[-1])
+    return worker.figures("cleaning", "tools.benchmarks.cleaning", text, folder)
 
 
 def clean_once(text: str, folder: str) -> list[dict[str, Any]]:

@@ -17,7 +17,6 @@ import json
 import os
 import shutil
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -33,7 +32,7 @@ from maxlite.data.sources import expand
 from maxlite.errors import InputError
 from maxlite.tokenizer import load_tokenizer
 from maxlite.tokenizer.workers import cores
-from tools.benchmarks import cleaning
+from tools.benchmarks import cleaning, worker
 from tools.benchmarks.tokenize import largest
 
 LENGTH, BATCH = 512, 8
@@ -116,14 +115,7 @@ def _middle(told: list[dict[str, float]], key: str) -> float:
 
 
 def _run(*arguments: str) -> dict[str, float]:
-    command = [sys.executable, "-m", "tools.benchmarks.data", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        last = done.stderr.strip().splitlines()[-1:] or ["no message"]
-        raise InputError(
-            f"{arguments[0]} failed: {last[0].partition('InputError: ')[2] or last[0]}"
-        )
-    return json.loads(done.stdout.splitlines()[-1])
+    return worker.figures(arguments[0], "tools.benchmarks.data", *arguments)
 
 
 def _print(rows: list[dict[str, Any]]) -> None:

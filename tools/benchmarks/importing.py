@@ -10,7 +10,6 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
-import socket
 import statistics
 import subprocess
 import sys
@@ -23,7 +22,7 @@ from tqdm import tqdm
 from maxlite.console import say
 from maxlite.errors import InputError
 from maxlite.hf.folder import open_folder, resolve
-from tools.benchmarks import model
+from tools.benchmarks import model, worker
 
 VIRTUAL = 8  # devices of one CPU
 
@@ -110,21 +109,16 @@ def _run(what: str, folder: Path, variables: dict[str, str], processes: int = 1)
     """The figures of one load; of several processes, those of the one that took the most."""
     command = [sys.executable, "-m", "tools.benchmarks.load", what, str(folder)]
     environment = os.environ | {"HF_HUB_OFFLINE": "1"} | variables
-    if processes > 1:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            address = f"127.0.0.1:{probe.getsockname()[1]}"
-        environment["JAX_COORDINATOR_ADDRESS"] = address
-        environment["JAX_NUM_PROCESSES"] = str(processes)
+    own = worker.together(processes) if processes > 1 else [{}]
     started = [
         subprocess.Popen(
             command,
             text=True,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env=environment | ({"JAX_PROCESS_ID": str(index)} if processes > 1 else {}),
+            env=environment | more,
         )
-        for index in range(processes)
+        for more in own
     ]
     figures: list[dict[str, Any]] = []
     for out, err in [process.communicate() for process in started]:

@@ -37,6 +37,7 @@ class Peak(threading.Thread):
         self._done = threading.Event()
 
     def run(self) -> None:
+        """The thread: looks until it is left."""
         while not self._done.wait(0.003):
             self.most = max(self.most, anonymous())
 

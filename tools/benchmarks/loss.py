@@ -43,6 +43,7 @@ class Bare:
         return self._head.inputs
 
     def head(self, hidden: Any, key: Any = None) -> Head:
+        """The head, whatever the hidden states are."""
         return self._head
 
 

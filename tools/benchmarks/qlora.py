@@ -40,6 +40,9 @@ def measure(settings: Any) -> list[dict[str, Any]] | None:
       One row: name, ours (nf4) and peer (as stored; seconds a step, medians), ratio, unit, runs,
       and for both weights_mib (frozen, on the devices), peak_mib (arguments and temporaries of the
       compiled step) and loss (nats a token).
+
+    Raises:
+      InputError: a flag is missing, or names something that cannot be used.
     """
     if not (settings.model and settings.text):
         raise InputError("benchmark qlora needs --model=FOLDER and --text=GLOB")

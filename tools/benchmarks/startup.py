@@ -8,11 +8,8 @@ there. The peer is a plain script on torch and transformers, which compiles and 
 from __future__ import annotations
 
 import importlib.util
-import json
 import os
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -24,9 +21,8 @@ from tqdm import tqdm
 from maxlite import outputs
 from maxlite.config import Architecture
 from maxlite.console import say
-from maxlite.errors import InputError
 from maxlite.tokenizer.definition import open_definition
-from tools.benchmarks import model
+from tools.benchmarks import model, worker
 
 Told = dict[str, Any]
 ROWS, TOKENS, LINES = 8, 128, 4000  # rows divide over as many devices
@@ -114,24 +110,21 @@ def _start(kind: str, here: Path, run: str) -> Told:
     """The figures of one process."""
     cache = here / ("cache" if kind == "again" else f"cache-{run}")
     environment = os.environ | {"MAXLITE_CACHE": str(cache), "HF_HUB_OFFLINE": "1"}
-    worker = [sys.executable, "-m", "tools.benchmarks.first_step"]
     began = time.monotonic()
     if kind in HELP:
-        command = [sys.executable, "-m", HELP[kind], "--help"]
-    elif kind == "transformers":
-        shape = (str(ROWS), str(TOKENS))
-        command = [*worker, kind, str(began), str(here / "model"), str(here / "text.txt"), *shape]
+        worker.output(kind, HELP[kind], "--help", env=environment)
+        return {"seconds": time.monotonic() - began, "peak_mib": None, "parts": {}}
+    if kind == "transformers":
+        mode, arguments = (
+            kind,
+            [str(here / "model"), str(here / "text.txt"), str(ROWS), str(TOKENS)],
+        )
     else:
         out = here / f"{kind}-{run}".replace(" ", "-")
-        command = [*worker, "ours", str(began), str(here / "stage.py"), str(out)]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
-    seconds = time.monotonic() - began
-    if done.returncode:
-        last = done.stderr.strip().splitlines()[-1:] or ["no message"]
-        raise InputError(f"{kind} failed: {last[0]}")
-    if kind in HELP:
-        return {"seconds": seconds, "peak_mib": None, "parts": {}}
-    return json.loads(done.stdout.splitlines()[-1])
+        given = (here / "stage.py", out)
+    mode = kind if kind == "transformers" else "ours"
+    arguments = (mode, str(began), *map(str, given))
+    return worker.figures(kind, "tools.benchmarks.first_step", *arguments, env=environment)
 
 
 def _row(name: str, ours: list[Told], peer: list[Told] | None) -> dict[str, Any]:

@@ -54,6 +54,7 @@ class Command:
 
     @property
     def line(self) -> str:
+        """As one would type it."""
         return shlex.join(["python", "-m", self.module, *self.arguments])
 
     @property

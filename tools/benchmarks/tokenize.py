@@ -15,7 +15,6 @@ import importlib.util
 import json
 import os
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -30,6 +29,7 @@ from maxlite.data.parts import text_parts
 from maxlite.data.sources import documents, expand, kind
 from maxlite.errors import InputError
 from maxlite.tokenizer import counting, load_tokenizer
+from tools.benchmarks import worker
 from tools.benchmarks.load import MIB
 
 _CHARS = 1 << 20  # that the bare encoder gets at a time: the fastest of 2**18 to all at once
@@ -126,12 +126,8 @@ def _rows(
 def _run(*arguments: str) -> dict[str, Any]:
     # Ours decides itself about threads; for the bare encoder this is the library's own default.
     environment = os.environ | {"TOKENIZERS_PARALLELISM": "true"}
-    command = [sys.executable, "-m", "tools.benchmarks.tokenize", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
-    if done.returncode:
-        last = done.stderr.strip().splitlines()[-1:] or ["no message"]
-        raise InputError(f"{' '.join(arguments)} failed: {last[0].removeprefix('maxlite: ')}")
-    return json.loads(done.stdout.splitlines()[-1])
+    module = "tools.benchmarks.tokenize"
+    return worker.figures(" ".join(arguments), module, *arguments, env=environment)
 
 
 def _print(rows: list[dict[str, Any]]) -> None:

@@ -63,6 +63,7 @@ class Size:
     bfloat16: str = ""
 
     def architecture(self) -> Architecture:
+        """The shape, as a config has it."""
         return Architecture(
             vocab_size=self.vocabulary,
             hidden_size=self.width,

@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from maxlite.state import manifest
+from tools.benchmarks.worker import together
 from tools.disturbed.desk import EVALUATED, Desk
 
 PHASES = ("loading", "compile", "evaluation", "step", "save", "export")
@@ -84,20 +84,14 @@ class Attempt:
         }
         for name in ("JAX_COMPILATION_CACHE_DIR", "TF_CPP_MIN_LOG_LEVEL"):
             variables.pop(name, None)
-        address = f"127.0.0.1:{_free_port()}"
+        own = together(processes) if processes > 1 else [{}]
         self.processes = []
-        for index, log in enumerate(self._logs):
-            if processes > 1:
-                variables |= {
-                    "JAX_COORDINATOR_ADDRESS": address,
-                    "JAX_NUM_PROCESSES": str(processes),
-                    "JAX_PROCESS_ID": str(index),
-                }
+        for log, more in zip(self._logs, own, strict=True):
             with log.open("w") as file:
                 command = [sys.executable, "-m", "maxlite.train", f"--config={desk.stage}"]
                 command += [f"--config.out={self.run}", f"--config.export={self.export}"]
                 self.processes.append(
-                    subprocess.Popen(command, env=variables, stdout=file, stderr=file)
+                    subprocess.Popen(command, env=variables | more, stdout=file, stderr=file)
                 )
 
     def __enter__(self) -> Attempt:
@@ -196,9 +190,3 @@ class Attempt:
     def send(self, number: signal.Signals, index: int = 0) -> None:
         """Sends a signal to one of its processes."""
         self.processes[index].send_signal(number)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]

@@ -50,6 +50,7 @@ class Desk:
 
     @property
     def stage(self) -> Path:
+        """The config's file."""
         return self.here / "stage.py"
 
     @property
