@@ -43,7 +43,7 @@ class Request(NamedTuple):
 
 
 class State(NamedTuple):
-    """Texts on their way."""
+    """B texts on their way, with room for N new tokens each."""
 
     cache: Cache
     new_BN: jax.Array  # int32: the new tokens; -1 from where a text has ended, or is not yet
@@ -53,7 +53,11 @@ class State(NamedTuple):
 
 
 def check_sampling(temperature: float, top_p: float) -> None:
-    """Refuses sampling settings without a meaning."""
+    """Refuses sampling settings without a meaning.
+
+    Raises:
+      InputError: a temperature below 0, or a top_p that is not above 0 and at most 1.
+    """
     if not 0 <= temperature < math.inf or not 0 < top_p <= 1:
         raise InputError(
             f"temperature {temperature} and top_p {top_p} cannot be used: temperature is at least "

@@ -65,6 +65,7 @@ class Harnessed(TemplateLM):
 
     @property
     def eot_token_id(self) -> int | None:
+        """EOS, at which texts end; None where the tokenizer has none."""
         return self._tokens.eos
 
     @property
@@ -75,6 +76,7 @@ class Harnessed(TemplateLM):
 
     @property
     def tokenizer_name(self) -> str:
+        """By which the harness tells caches apart: the fingerprint, as many have one name."""
         return self._tokens.fingerprint
 
     def tok_encode(

@@ -1,9 +1,9 @@
 """How well a model predicts documents: the one place that computes loss and bits per byte.
 
-Bits per byte = the summed negative log-likelihood of whole documents, in bits, over the UTF-8
-bytes of their raw text. BOS is read but not scored, EOS is in neither. Long documents are read in
-windows that advance by half their length, so every token but the first window's sees at least half
-a window.
+Bits per byte (The Pile, arXiv 2101.00027, section 3.1) = the summed negative log-likelihood of
+whole documents, in bits, over the UTF-8 bytes of their raw text. BOS is read but not scored, EOS is
+in neither. Long documents are read in windows that advance by half their length, so every token but
+the first window's sees at least half a window.
 """
 
 from __future__ import annotations
@@ -47,10 +47,12 @@ class Score:
 
     @property
     def bits_per_byte(self) -> float:
+        """Bits of summed loss for each UTF-8 byte of raw text."""
         return self.nll / math.log(2) / max(self.bytes, 1)
 
     @property
     def tokens_per_char(self) -> float:
+        """Tokens for each character of raw text."""
         return self.tokens / max(self.chars, 1)
 
     def __add__(self, other: Score) -> Score:

@@ -56,31 +56,39 @@ class Url:
 
     @property
     def name(self) -> str:
+        """As of a `Path`."""
         return self.address.rstrip("/").rpartition("/")[2]
 
     @property
     def suffix(self) -> str:
+        """As of a `Path`."""
         return posixpath.splitext(self.name)[1]
 
     @property
     def parent(self) -> "Url":
+        """As of a `Path`."""
         return Url(self.address.rstrip("/").rpartition("/")[0])
 
     def absolute(self) -> "Url":
+        """Itself."""
         return self
 
     def resolve(self) -> "Url":
+        """Itself."""
         return self
 
     def is_file(self) -> bool:
+        """Whether there is a file, by a look that no cache answers."""
         with _reached(self.address, anew=True) as (system, path):
             return system.isfile(path)
 
     def is_dir(self) -> bool:
+        """Whether there is a folder, likewise."""
         with _reached(self.address, anew=True) as (system, path):
             return system.isdir(path)
 
     def exists(self) -> bool:
+        """Whether there is either, likewise."""
         with _reached(self.address, anew=True) as (system, path):
             return system.exists(path)
 
@@ -92,6 +100,7 @@ class Url:
         yield from (self / name for name in here if name != self.name)
 
     def glob(self, pattern: str) -> Iterator["Url"]:
+        """What a pattern below the folder finds, in no order."""
         with _reached(self.address, anew=True) as (system, path):
             found = system.glob(f"{glob.escape(path)}/{pattern}")
         yield from (self / name.removeprefix(f"{path}/") for name in found)
@@ -103,6 +112,7 @@ class Url:
         yield from (self / name.removeprefix(f"{path}/") for name in found)
 
     def stat(self) -> Stat:
+        """What is known of a file: its size."""
         with _reached(self.address) as (system, path):
             return Stat(int(system.info(path)["size"]))
 
@@ -120,13 +130,16 @@ class Url:
             return {about["name"].rpartition("/")[2]: about.get("size") for about in files}
 
     def open(self, mode: str = "rb") -> IO[bytes]:
+        """Opens a file of bytes."""
         with _reached(self.address) as (system, path):
             return system.open(path, mode)
 
     def read_text(self) -> str:
+        """A whole file, as UTF-8."""
         return self.read_bytes().decode("utf-8")
 
     def read_bytes(self) -> bytes:
+        """A whole file."""
         with _reached(self.address) as (system, path):
             return system.cat_file(path)
 
@@ -163,6 +176,7 @@ class Url:
             system.mv(path, system._strip_protocol(target.address), recursive=True)
 
     def unlink(self) -> None:
+        """Removes a file."""
         with _reached(self.address, "written") as (system, path):
             system.rm_file(path)
 
@@ -287,6 +301,9 @@ def reading(address: object, done: str = "read") -> Iterator[None]:
     Args:
       address: what is read.
       done: "written" where that is what is done with it; that it exists is for the caller to tell.
+
+    Raises:
+      InputError: in the block something went wrong with the address.
     """
     try:
         yield

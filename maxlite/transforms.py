@@ -68,9 +68,7 @@ class UpscaleDepth(Transform):
     """
 
     method: str = ""
-    drop: int = (
-        0  # dus, interlocked: layers left out at the end of the one copy, begin of the other
-    )
+    drop: int = 0  # dus, interlocked: layers left out at one copy's end, the other's beginning
     group: int = 0  # interlocked: layers from one copy before the other's turn
     add: int = 0  # llama_pro: how many layers to insert
     layers: str = ""  # such as "0-23,8-31", ends included

@@ -24,7 +24,7 @@ class Appended:
         self._file = self._path.with_suffix(".bin.tmp").open("wb", 1 << 20)
 
     def append(self, rows: np.ndarray) -> None:
-        """Adds rows behind those that are there."""
+        """Adds rows [N, ...], of the type and shape of `like`, behind those that are there."""
         assert rows.dtype == self._like.dtype and rows.shape[1:] == self._like.shape[1:]
         self._file.write(np.ascontiguousarray(rows).data)
         self._rows += len(rows)
@@ -48,13 +48,13 @@ class Appended:
 
 
 def save(folder: Path, number: int, array: np.ndarray) -> None:
-    """Writes a whole array."""
+    """Writes a whole array [R, ...]."""
     with Appended(folder, number, array) as out:
         out.append(array)
 
 
 def load(folder: Path, number: int) -> np.ndarray:
-    """An array of `Appended`, mapped into memory, read-only."""
+    """An array [R, ...] of `Appended`, mapped into memory, read-only."""
     path = folder / f"{number:05d}"
     about = json.loads(path.with_suffix(".json").read_text())
     dtype, shape = np.dtype(about["dtype"]), tuple(about["shape"])

@@ -51,7 +51,18 @@ class Block(PipelineStep):
         super().__init__()
         self.name = name
 
+    def run(self, data: Any, rank: int = 0, world_size: int = 1) -> Iterator[Document]:
+        """Does a task's share, as datatrove asks for it.
+
+        Args:
+          data: the documents that come from the block before.
+          rank: of the task, from 0.
+          world_size: how many tasks there are.
+        """
+        raise NotImplementedError
+
     def count(self, label: str, value: float) -> None:
+        """Adds to one of the task's counts."""
         if value:
             self.stat_update(label, value=value, unit="batch")
 

@@ -38,7 +38,7 @@ class Candidates:
       tokens: ids of all its documents end to end.
       offsets: where each begins in `tokens`, and the end; [N + 1].
       hashes: of each document's text; uint64 [N].
-      index: which of them may be chosen, int64, ascending; None: all.
+      index: which of them may be chosen, int64 [C], ascending; None: all.
     """
 
     tokens: Ids
@@ -48,12 +48,12 @@ class Candidates:
 
     @property
     def documents(self) -> np.ndarray:
-        """The numbers of those that may be chosen, int64."""
+        """The numbers of those that may be chosen; int64 [C]."""
         return np.arange(len(self.hashes)) if self.index is None else self.index
 
     @property
     def lengths(self) -> np.ndarray:
-        """Tokens of each of them, int64."""
+        """Tokens of each of them; int64 [C]."""
         return np.diff(self.offsets.astype(np.int64))[self.documents]
 
     def chunks(self, base_rows: int, size: int) -> Iterator[Chunk]:

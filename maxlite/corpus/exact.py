@@ -48,7 +48,7 @@ class Duplicates(Corpuswide):
     """A step that drops documents which another one stands for; verdicts: bool [documents]."""
 
     def verdicts(self, dropped: np.ndarray, signatures: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """What is said of all documents, by shard."""
+        """What is said of all documents, bool [documents], by shard."""
         ends = np.cumsum([len(shard) for shard in signatures])
         return np.split(dropped, ends[:-1])
 

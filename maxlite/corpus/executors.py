@@ -148,7 +148,11 @@ def _task(rank: int) -> None:
 
 
 def run_on_ray(one: Pass, logs: Path, workers: int, progress: Progress) -> None:
-    """Runs a pass on the Ray cluster that $RAY_ADDRESS names, or on one that is started here."""
+    """Runs a pass on the Ray cluster that $RAY_ADDRESS names, or on one that is started here.
+
+    Raises:
+      InputError: Ray is not installed, or a task has failed; with the place of the logs.
+    """
     try:
         import ray
         from datatrove.executor.ray import RayPipelineExecutor

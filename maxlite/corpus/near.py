@@ -72,6 +72,9 @@ class NearDuplicates(Duplicates):
 
         One paired with itself has the whole signature of one before it and so is dropped in any
         case: whatever that one is like, it is like.
+
+        Raises:
+          InputError: the documents are too many to be numbered in pairs.
         """
         bands, rows = banding(self.threshold, self.permutations)
         total = sum(map(len, signatures))

@@ -120,10 +120,12 @@ class PairsPart:
 
     @property
     def path(self) -> Path:
+        """The file, or the first of two."""
         return self.files[0]
 
     @property
     def name(self) -> str:
+        """The path, as text."""
         return str(self.path)
 
     @property

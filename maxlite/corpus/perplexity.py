@@ -134,7 +134,7 @@ class BestPredicted(Predicted, Corpuswide):
     def resolve(
         self, signatures: Sequence[np.ndarray], matches: Sequence[np.ndarray]
     ) -> list[np.ndarray]:
-        """For each shard which of its texts are kept, bool."""
+        """For each shard which of its texts are kept; bool [texts]."""
         bits = np.concatenate([np.zeros(0, np.float32), *signatures])
         last = math.ceil(self.keep * len(bits) - 1e-6) - 1
         limit = np.partition(bits, last)[last] if len(bits) else 0

@@ -171,7 +171,11 @@ def check(
     min_count: int = 0,
     seed: int = 0,
 ) -> None:
-    """Refuses settings of `select` that are out of their range."""
+    """Refuses settings of `select` that are out of their range.
+
+    Raises:
+      InputError: with the setting's name in it.
+    """
     if not 0 <= base_rows < rows:
         raise InputError(
             f"base_rows={base_rows} leaves no new token: the tokenizer's ids end at {rows - 1}"

@@ -70,6 +70,7 @@ class ChatPart:
 
     @property
     def name(self) -> str:
+        """The path, as text."""
         return str(self.path)
 
     def read(

@@ -1,4 +1,4 @@
-"""Whole documents fitted into rows: best fit, the longest first."""
+"""Whole documents fitted into rows: best fit, the longest first (arXiv 2404.10830)."""
 
 from bisect import bisect_left, insort
 

@@ -95,12 +95,12 @@ class Wanted:
         self._first[self._hashes >> self._shift] = True
 
     def see(self, hashes: np.ndarray, where: int) -> None:
-        """Notes that these are there, uint64; `where` is 0 to 2**15 - 1."""
+        """Notes that these, uint64 [N], are there; `where` is 0 to 2**15 - 1."""
         some = hashes[self._first[hashes >> self._shift]]
         place = np.minimum(np.searchsorted(self._hashes, some), len(self._hashes) - 1)
         place = place[self._hashes[place] == some]
         self._where[place[self._where[place] < 0]] = where
 
     def where(self, hashes: np.ndarray) -> np.ndarray:
-        """Where each of these, which are looked for, was found first, int16; -1: nowhere."""
+        """Where each of these [N], which are looked for, was found first: int16 [N], or -1."""
         return self._where[np.searchsorted(self._hashes, hashes)]

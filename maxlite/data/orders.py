@@ -176,7 +176,11 @@ class OrderFile:
         ]
 
     def check(self, settings: Data, tokenizer: Tokenizer, seq_len: int) -> None:
-        """Refuses a run that would follow this order with other settings than it was made with."""
+        """Refuses a run that would follow this order with other settings than it was made with.
+
+        Raises:
+          InputError: another tokenizer, other ends of documents, another seq_len or held-out share.
+        """
         where = f"the order in {settings.order}"
         if tokenizer.fingerprint != self.tokenizer:
             raise InputError(
@@ -293,7 +297,11 @@ def _numbers(folder: Place, name: str) -> np.ndarray:
 
 
 def check_place(path: Path, overwrite: bool = False) -> None:
-    """Refuses a path where `write_order` would not write."""
+    """Refuses a path where `write_order` would not write.
+
+    Raises:
+      InputError: it exists, and may not be replaced or is no order.
+    """
     if path.exists() and not (overwrite and (path / FILE).is_file()):
         raise InputError(f"{path} exists{' and is no order' if overwrite else ''}; choose another")
 

@@ -119,6 +119,9 @@ def evaluation_rows(
 
     Yields:
       Rows as described at the top of this module, [window].
+
+    Raises:
+      ValueError: a stride that is none of these.
     """
     stride = stride or max(1, window // 2)
     if not 1 <= stride <= window:

@@ -46,6 +46,7 @@ class TextPart:
 
     @property
     def name(self) -> str:
+        """The path, as text."""
         return str(self.path)
 
     def read(self, advance: Callable[[int], None], skipped: Callable[[int], None]) -> Iterator[str]:
@@ -75,6 +76,7 @@ class IdLinesPart:
 
     @property
     def name(self) -> str:
+        """The path, as text."""
         return str(self.path)
 
     def read(self, advance: Callable[[int], None], skipped: Callable[[int], None]) -> Iterator[Ids]:
@@ -127,6 +129,7 @@ class CachePart:
 
     @property
     def name(self) -> str:
+        """The path, as text."""
         return str(self.path)
 
     def read(self, advance: Callable[[int], None], skipped: Callable[[int], None]) -> Iterator[Ids]:

@@ -54,10 +54,12 @@ class Shard:
 
     @property
     def name(self) -> str:
+        """Of its first part."""
         return self.parts[0].name
 
     @property
     def size(self) -> int:
+        """Bytes of its parts."""
         return sum(part.size for part in self.parts)
 
     def file(self, what: str) -> Path:

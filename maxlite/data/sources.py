@@ -124,7 +124,11 @@ def documents(
 
 
 def content_hash(path: Place) -> str:
-    """SHA-256 (hex) of a file's bytes."""
+    """SHA-256 (hex) of a file's bytes.
+
+    Raises:
+      InputError: it cannot be read.
+    """
     try:
         return storage.sha256(path)
     except OSError as error:

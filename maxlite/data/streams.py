@@ -42,7 +42,11 @@ def open_bytes(file: Place, advance: Callable[[int], None]) -> io.BufferedIOBase
 
 @contextlib.contextmanager
 def readable(file: Place) -> Iterator[None]:
-    """Turns what libraries raise at a file that is missing or damaged into our sentence."""
+    """Turns what libraries raise at a file that is missing or damaged into our sentence.
+
+    Raises:
+      InputError: with the file's name in it.
+    """
     try:
         yield
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:

@@ -65,6 +65,7 @@ class Tokens:
 
     @property
     def nbytes(self) -> int:
+        """Of all ids together."""
         return len(self) * self.dtype.itemsize
 
     def __getitem__(self, at: slice | np.ndarray) -> np.ndarray:
@@ -159,6 +160,7 @@ class TokenCache:
       content: hash (hex) of all documents in their order and of the tokenizer: the same text has
         the same, whatever files it came from and wherever its tokens are kept.
       rows: 1 + the largest token id that occurs.
+      tokens, offsets, bytes, chars, hashes: see above.
       tokenizer: the fingerprint of the tokenizer that made it.
       made_by: where that was.
       shards: files of tokens.
@@ -184,7 +186,11 @@ class TokenCache:
         return len(self.hashes)
 
     def check(self, tokenizer: Tokenizer) -> None:
-        """Refuses any tokenizer but the one that made these tokens."""
+        """Refuses any tokenizer but the one that made these tokens.
+
+        Raises:
+          InputError: it is another one.
+        """
         if self.tokenizer != tokenizer.fingerprint:
             raise InputError(
                 f"{self.path} was made with the tokenizer {self.made_by} ({self.tokenizer[:12]}), "

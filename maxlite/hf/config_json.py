@@ -133,7 +133,11 @@ def architecture(config: dict[str, Any], where: str = "config.json") -> Architec
 
 
 def check(arch: Architecture, where: str) -> None:
-    """Raise `InputError` where an architecture is not supported or does not fit together."""
+    """Refuses an architecture that is not supported or does not fit together.
+
+    Raises:
+        InputError: with what is wrong.
+    """
     if arch.model_type not in CLASSES:
         kinds = " and ".join(CLASSES)
         raise InputError(f"{where} has model_type {arch.model_type!r}; maxlite knows {kinds}")

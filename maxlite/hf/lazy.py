@@ -28,13 +28,19 @@ class LazyArray(Protocol):
     """An array whose shape and dtype are known and whose values come when asked for."""
 
     @property
-    def shape(self) -> tuple[int, ...]: ...
+    def shape(self) -> tuple[int, ...]:
+        """Of the whole array."""
+        ...
 
     @property
-    def dtype(self) -> np.dtype: ...
+    def dtype(self) -> np.dtype:
+        """Of the values that `read` gives."""
+        ...
 
     @property
-    def nbytes(self) -> int: ...
+    def nbytes(self) -> int:
+        """Bytes of all values."""
+        ...
 
     def read(self, index: Any = ...) -> np.ndarray:
         """The values, or those that slices select."""
@@ -224,7 +230,7 @@ def narrowed(values: np.ndarray, dtype: np.dtype, name: str) -> np.ndarray:
     """Values in another dtype.
 
     Args:
-        values: Of any float dtype.
+        values: Of any shape and float dtype.
         dtype: What they become.
         name: Of their tensor, for messages.
 
@@ -259,7 +265,7 @@ def row_blocks(shape: tuple[int, ...], nbytes: int = BLOCK) -> Iterator[tuple[in
 
 
 def float32(values: np.ndarray) -> np.ndarray:
-    """Values as float32; for bfloat16 by a shift, four times as fast as the cast."""
+    """Values of any shape as float32; for bfloat16 by a shift, four times as fast as the cast."""
     if values.dtype == BFLOAT16:
         return (values.view(np.uint16).astype(np.uint32) << 16).view(np.float32)
     return values.astype(np.float32, copy=False)

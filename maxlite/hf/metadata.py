@@ -50,7 +50,11 @@ def render(metadata: dict[str, Any]) -> bytes:
 
 
 def check(metadata: dict[str, Any], where: str) -> None:
-    """Raise `InputError` where a known key holds something else than it should."""
+    """Refuses metadata in which a known key holds something else than it should.
+
+    Raises:
+        InputError: with the key's name in it.
+    """
     if metadata.get("format", FORMAT) != FORMAT:
         raise InputError(
             f"{where} has format {metadata['format']!r} where this maxlite reads {FORMAT}:"
@@ -86,7 +90,11 @@ def noted(metadata: dict[str, Any], tool: str, arguments: dict[str, Any]) -> dic
 
 
 def base_rows(metadata: dict[str, Any], vocab_size: int, where: str) -> int:
-    """The vocabulary rows from before the latest extension, 0 if there was none."""
+    """The vocabulary rows from before the latest extension, 0 if there was none.
+
+    Raises:
+        InputError: they are more than there are rows.
+    """
     rows = metadata.get("vocabulary", {}).get("base_rows", 0)
     if rows > vocab_size:
         raise InputError(
@@ -96,7 +104,11 @@ def base_rows(metadata: dict[str, Any], vocab_size: int, where: str) -> int:
 
 
 def inserted(metadata: dict[str, Any], where: str) -> list[int]:
-    """The layers that an expansion has inserted; [] if there was none."""
+    """The layers that an expansion has inserted; [] if there was none.
+
+    Raises:
+        InputError: it is no list of numbers.
+    """
     layers = metadata.get("layers", {}).get("inserted", [])
     if not isinstance(layers, list) or any(type(i) is not int for i in layers):
         raise InputError(
@@ -106,7 +118,11 @@ def inserted(metadata: dict[str, Any], where: str) -> list[int]:
 
 
 def lora(metadata: dict[str, Any], where: str) -> Lora:
-    """The adapters that a model's weights have beside them; rank 0 if it has none."""
+    """The adapters that a model's weights have beside them; rank 0 if it has none.
+
+    Raises:
+        InputError: they are no settings of adapters.
+    """
     default = dataclasses.asdict(Lora())
     found = {k: v for k, v in metadata.get("lora", {}).items() if k not in ("adapter", "tables")}
     wrong = [k for k, v in found.items() if k not in default or type(v) is not type(default[k])]

@@ -23,7 +23,11 @@ FIELDS: dict[str, dict[str, str]] = {  # field of the RoPE dictionary -> field o
 
 
 def read(config: dict[str, Any], where: str) -> dict[str, Any]:
-    """The RoPE fields of `Architecture`; every spelling that is present must say the same."""
+    """The RoPE fields of `Architecture`; every spelling that is present must say the same.
+
+    Raises:
+        InputError: two spellings that differ, or a value that cannot be.
+    """
     spellings: dict[str, dict[str, Any]] = {}
     for key in ("rope_parameters", "rope_scaling"):
         if config.get(key):

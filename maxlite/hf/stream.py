@@ -62,7 +62,7 @@ class Stream:
             rest = rest[count:]
 
     def append(self, name: str, source: np.ndarray | LazyArray, dtype: np.dtype) -> None:
-        """Appends an array in a dtype; `name` is for messages.
+        """Appends an array of any shape in a dtype; `name` is for messages.
 
         Raises:
             InputError: a value does not fit the dtype, or a source file became shorter.

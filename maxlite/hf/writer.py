@@ -37,7 +37,11 @@ Progress = Callable[[int, int], None]  # bytes written, bytes in all
 
 
 def parse_size(text: str | int) -> int:
-    """Bytes of a size such as "5GB", "200MB", "1.5 GiB" or 4096; KB, MB and GB are decimal."""
+    """Bytes of a size such as "5GB", "200MB", "1.5 GiB" or 4096; KB, MB and GB are decimal.
+
+    Raises:
+        InputError: it is not written like one, or is 0.
+    """
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMG]I?)?B?\s*", str(text).upper())
     size = int(float(match[1]) * UNITS[match[2] or ""]) if match else 0
     if size <= 0:
@@ -109,7 +113,11 @@ def write_model(
 def check_room(
     out: str | Place, specs: Specs, files: Mapping[str, Path | bytes] | None = None
 ) -> None:
-    """Raise `InputError` if the disk of a new folder has less space free than it needs."""
+    """Refuses a new folder for which its disk has too little space free.
+
+    Raises:
+        InputError: with both sizes.
+    """
     need = sum(math.prod(shape) * np.dtype(dtype).itemsize for dtype, shape in specs.values())
     need += sum(_size(file) for file in (files or {}).values())
     there, place = storage.place(out), "its disk"
@@ -137,7 +145,11 @@ def _size(file: Path | bytes) -> int:
 
 
 def refuse_existing(out: str | Place, overwrite: bool = False) -> None:
-    """Raise `InputError` if a new folder cannot take this name; cheap, for before the work."""
+    """Refuses a name that a new folder cannot take; cheap, for before the work.
+
+    Raises:
+        InputError: something is there that may not be replaced.
+    """
     path = storage.place(out)
     if isinstance(path, Url):
         path.check_bucket()
@@ -160,7 +172,13 @@ def write_weights(
 ) -> list[Path]:
     """Write tensors as `model.safetensors`, or as shards and their index if they exceed one file.
 
-    The split depends on `specs` and `max_shard_size` alone. Returns the weight files.
+    The split depends on `specs` and `max_shard_size` alone.
+
+    Returns:
+        The weight files.
+
+    Raises:
+        ValueError: an array has another shape than was announced.
     """
     folder = Path(folder)
     header = {"format": "pt"} if header is None else header
@@ -204,7 +222,7 @@ def write_file(path: Path, arrays: Mapping[str, np.ndarray], header: Mapping[str
 
     Args:
         path: The file.
-        arrays: Of any dtype that safetensors knows, in the order in which they are written.
+        arrays: Of any shape and of dtypes that safetensors knows, in the order of writing.
         header: Texts to store beside them. The file's bytes depend on these three alone.
 
     Raises:

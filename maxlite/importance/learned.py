@@ -93,8 +93,8 @@ def learned(ready: Ready, text: Text, size: int, learning: Learning) -> dict[str
       learning: budget and settings, as `check` lets them pass.
 
     Returns:
-      float32 arrays of the kinds in the budget. A score above 0 means that the unit is kept, and
-      exactly as many are as the budget says.
+      float32 arrays of the kinds in the budget, shaped as `surgery.scores.shapes` says. A score
+      above 0 means that the unit is kept, and exactly as many are as the budget says.
 
     Raises:
       InputError: a gradient was not finite, so that no budget was met.
@@ -150,7 +150,7 @@ def learned(ready: Ready, text: Text, size: int, learning: Learning) -> dict[str
 
 
 def top(scores: jax.Array, count: Any) -> jax.Array:
-    """1 for the `count` largest of each row of scores, the earlier one of equals; else 0."""
+    """1 for the `count` largest of each row of scores [..., N], the earlier of equals; else 0."""
     places = jnp.argsort(jnp.argsort(-scores, axis=-1, stable=True), axis=-1)
     return (places < count).astype(jnp.float32)
 

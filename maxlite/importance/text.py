@@ -53,7 +53,7 @@ class Text:
         return {key: values[0] for key, values in placed.items()}
 
     def batches(self, size: int, mesh: Mesh, what: str) -> Iterator[dict[str, jax.Array]]:
-        """All rows, `size` at a time, with a bar of that name where it takes a while."""
+        """All rows, `size` at a time as by `batch`, with a bar of that name if it takes a while."""
         with tqdm(total=len(self), desc=what, unit=" sequences", delay=2, leave=False) as bar:
             for start in range(0, len(self), size):
                 numbers = np.arange(start, min(start + size, len(self)))

@@ -66,6 +66,9 @@ def watch(layer: DecoderLayer, *projections: str) -> dict[str, jax.Array]:
     Args:
       layer: made for this one pass.
       projections: such as "mlp.down_proj".
+
+    Returns:
+      By projection what goes into it, [B, S, I].
     """
     seen: dict[str, jax.Array] = {}
     for path in projections:

@@ -2,9 +2,11 @@
 
 A block of queries meets a block of keys at a time, and only where some query may see some key.
 Their scores live no longer than that: what is kept of a row is the result and, for each query, the
-logarithm of its softmax's denominator, from which the backward pass computes the weights again.
+logarithm of its softmax's denominator, from which the backward pass computes the weights again
+(FlashAttention, arXiv 2205.14135, section 3.1).
+
 Where a row lies on several devices, queries stay where they are and keys are gathered, as in
-`attention_dense`.
+`attention_dense` and, for Llama 3, in arXiv 2407.21783, section 3.3.2.
 
 Shapes as in `attention`, G = H / K queries that share a key-value head, and N blocks of a row.
 """
@@ -88,7 +90,7 @@ def backward(
     segments: Segments,
     window: int,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """The gradients of queries, keys and values, given that of the result."""
+    """The gradients of queries, keys and values, given that of the result; each like its array."""
     of_queries = (q_BSHE, o_BSHE, lse_BSH, do_BSHE)
     return _spread(
         partial(_backward, window=window), of_queries, (k_BTKE, v_BTKE), segments, summed=True

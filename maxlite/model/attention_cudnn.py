@@ -230,7 +230,8 @@ def flash_backward(
     level: Level | None,
     window: int,
 ) -> tuple[jax.Array, ...]:
-    """The gradients of one call of `flash`, given its results and the gradient of o."""
+    """The gradients of one call of `flash`, given its results and the gradient of o; each in
+    the shape and dtype of q, k and v."""
     call = _Call(q, k, level, window, backward=True)
     operands = [*map(call.cut, (q, k, v)), sums, call.cut(do), call.cut(o)]
     results = call(operands, [(call.shape(x), x.dtype) for x in (q, k, v)])

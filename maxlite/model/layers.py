@@ -34,8 +34,8 @@ Variables = Mapping[str, nnx.Variable]
 class Context(NamedTuple):
     """What every layer of a forward pass shares."""
 
-    rotation: tuple[jax.Array, jax.Array]  # cosines and sines, see `rope.angles`
-    segments: tuple[jax.Array, jax.Array] | None  # of queries and of keys
+    rotation: tuple[jax.Array, jax.Array]  # cosines and sines [B, S, 1, R], see `rope.angles`
+    segments: tuple[jax.Array, jax.Array] | None  # of queries and keys, int32 [B, S] and [B, T]
     offset: jax.Array  # place of the first token in the row, int32 scalar
     key: jax.Array | None = None  # of what adapters leave out in a training step; None: nothing
 
@@ -161,7 +161,7 @@ class Table(nnx.Module):
         return x_BSD
 
     def head(self, hidden_BSD: jax.Array, key: jax.Array | None = None) -> Head:
-        """The products of hidden states with every row."""
+        """The products of hidden states [B, S, D] with every row, to be computed in parts."""
         tables = [value(part) for part in self.weight]
         if not self.adapter:
             return Head((hidden_BSD,), tuple((table_VD,) for table_VD in tables))
@@ -176,7 +176,7 @@ class Table(nnx.Module):
 
 
 class RMSNorm(nnx.Module):
-    """x / rms(x) in float32, then times the weight [D] in x's dtype."""
+    """x / rms(x) in float32, then times the weight [D] in x's dtype (arXiv 1910.07467)."""
 
     def __init__(self, variables: Variables, name: str, eps: float):
         self.weight = variables[f"{name}.weight"]
@@ -189,7 +189,7 @@ class RMSNorm(nnx.Module):
 
 
 class SelfAttention(nnx.Module):
-    """Grouped-query attention with rotary positions, causal, packed and optionally windowed."""
+    """Grouped-query attention (arXiv 2305.13245): rotary, causal, packed, optionally windowed."""
 
     def __init__(self, variables: Variables, name: str, arch: Architecture, backend: str):
         self.q_proj = Linear(variables, f"{name}.q_proj", arch.lora)
@@ -228,7 +228,7 @@ class SelfAttention(nnx.Module):
 
 
 class MLP(nnx.Module):
-    """down(silu(gate(x)) * up(x))."""
+    """down(silu(gate(x)) * up(x)): SwiGLU (arXiv 2002.05202)."""
 
     def __init__(self, variables: Variables, name: str, lora: Lora):
         self.gate_proj = Linear(variables, f"{name}.gate_proj", lora)

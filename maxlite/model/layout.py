@@ -55,7 +55,7 @@ def constrain(x: jax.Array, *axes: str | None) -> jax.Array:
     """Pins an activation to its place on the mesh in force; nothing without `jax.set_mesh`.
 
     Args:
-      x: any activation.
+      x: an activation of any shape.
       axes: a logical axis, or None, for each dimension.
     """
     if jax.sharding.get_abstract_mesh().empty:

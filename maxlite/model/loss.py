@@ -1,10 +1,10 @@
 """The loss: summed negative log-likelihood, divided by nothing, so that it adds up over batches.
 
 Scores of the vocabulary are by far the largest thing in a step, so they are never all there: tokens
-go through in chunks, and a chunk's gradients are computed while its scores are at hand. Nothing is
-computed twice, and what is kept for the backward pass is as large as the hidden states and the
-tables that train. Each device cuts the tokens that it has; nothing is exchanged but, after the last
-chunk, the sums of the tables' gradients.
+go through in chunks, and a chunk's gradients are computed while its scores are at hand (as in Liger
+Kernel, arXiv 2410.10989, section 3.2). Nothing is computed twice, and what is kept for the backward
+pass is as large as the hidden states and the tables that train. Each device cuts the tokens that it
+has; nothing is exchanged but, after the last chunk, the sums of the tables' gradients.
 
 Shapes: B batch, S sequence, V vocabulary rows, K numbers of an input; C chunks of T tokens each on
 P x Q devices, P along the rows of the batch and Q along the sequence.

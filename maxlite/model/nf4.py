@@ -55,7 +55,11 @@ def nbytes(shape: tuple[int, ...], dtype: Any) -> float:
 
 
 def check() -> None:
-    """Refuses to go on without qwix."""
+    """Refuses to go on without qwix.
+
+    Raises:
+      InputError: it is not installed.
+    """
     if importlib.util.find_spec("qwix") is None:
         raise InputError(
             "frozen_dtype='nf4' needs qwix: install it with pip install 'maxlite[qlora]'"

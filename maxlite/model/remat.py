@@ -1,5 +1,7 @@
 """What a layer keeps of its forward pass for the backward pass; the rest is computed again.
 
+The method is that of arXiv 1604.06174 and, in parts of a layer, of 2205.05198, section 5.
+
 From the most memory to the least, with what a token costs beside the layer's input, which every
 policy keeps (D numbers), and beside cheap elementwise work, which every policy repeats:
 
@@ -57,5 +59,5 @@ def policy(name: str) -> Callable[..., Any]:
 
 
 def kept(o_BSHE: jax.Array) -> jax.Array:
-    """Marks attention's result for the policies above."""
+    """Marks attention's result, or what else its backward pass needs, for these policies."""
     return checkpoint_name(o_BSHE, ATTENTION)

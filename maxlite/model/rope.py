@@ -1,4 +1,5 @@
-"""Rotary position embedding, half-rotation form (arXiv 2104.09864), with Hugging Face's scalings.
+"""Rotary position embedding, half-rotation form (arXiv 2104.09864), with Hugging Face's scalings:
+`linear` is of arXiv 2306.15595, `llama3` of the models of arXiv 2407.21783.
 
 Shapes: B batch, S sequence, H heads, E head size, R = E / 2 rotations.
 """

@@ -27,6 +27,7 @@ class Halved(NamedTuple):
 
     @property
     def shape(self) -> tuple[int, ...]:
+        """Of the array."""
         return self.array.shape
 
 
@@ -58,6 +59,6 @@ def stored(variable: nnx.Variable) -> jax.Array | nf4.Quantized | Halved:
 
 
 def value(variable: nnx.Variable) -> jax.Array:
-    """The array of a `Param` or `Frozen`, in the dtype it is stored in."""
+    """The array of a `Param` or `Frozen`, in the shape and dtype it is stored in."""
     held = stored(variable)
     return _array(*held) if isinstance(held, Halved) else nf4.dequantize(held)

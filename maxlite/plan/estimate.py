@@ -56,6 +56,7 @@ class Estimate:
 
     @property
     def fits(self) -> bool:
+        """Whether the compiler took it and the peak is within a chip's memory."""
         return not self.refused and self.peak_gib <= self.topology.chip.hbm_gib
 
     @property
@@ -68,6 +69,7 @@ class Estimate:
 
     @property
     def step_s(self) -> float | None:
+        """Seconds; None where the compiler refused."""
         return self.seconds.step if self.seconds else None
 
     @property
@@ -86,6 +88,7 @@ class Estimate:
 
     @property
     def tokens_per_day(self) -> float | None:
+        """Of the whole machine."""
         return self.tokens * DAY / self.step_s if self.step_s else None
 
     @property

@@ -41,10 +41,12 @@ class Array:
 
     @property
     def size(self) -> int:
+        """Number of elements."""
         return math.prod(self.shape)
 
     @property
     def nbytes(self) -> float:
+        """Bytes; elements of 4 bits take half of one."""
         digits = re.search(r"\d+", self.kind)
         bits = _BITS.get(self.kind, int(digits[0]) if digits else 0)
         return self.size * bits / 8
@@ -94,6 +96,7 @@ class Computation:
     root: str = ""
 
     def operands(self, one: Instruction) -> list[Instruction]:
+        """The instructions whose results one takes, in its order."""
         return [self.instructions[name] for name in one.operands if name in self.instructions]
 
     @cached_property
@@ -135,6 +138,7 @@ class Program:
     entry: Computation
 
     def called(self, one: Instruction, attribute: str = "calls") -> Computation | None:
+        """The computation that an attribute of an instruction names."""
         return self.computations.get(one.attribute(attribute))
 
     def trips(self, within: Computation, loop: Instruction) -> int | None:

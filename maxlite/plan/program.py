@@ -87,10 +87,12 @@ class Work:
 
     @property
     def flops(self) -> float:
+        """Of products in a step, on one device."""
         return sum(phase.times * phase.flops for phase in self.phases)
 
     @property
     def traffic(self) -> float:
+        """Bytes to and from one device's main memory in a step."""
         return sum(phase.times * phase.traffic for phase in self.phases)
 
     @property

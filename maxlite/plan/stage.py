@@ -47,10 +47,12 @@ class Plan:
 
     @property
     def parameters(self) -> int:
+        """How many there are, adapters included."""
         return sum(self.sizes.values())
 
     @property
     def trainable(self) -> int:
+        """How many of them train."""
         return sum(self.sizes[name] for name in self.claims.trained)
 
     @property
@@ -67,6 +69,7 @@ class Plan:
 
     @property
     def flops_per_token(self) -> float:
+        """See `maxlite.model.flops`."""
         return flops_per_token(self.architecture, self.config.seq_len, self.claims.frozen)
 
     @property

@@ -47,6 +47,7 @@ class Topology:
 
     @property
     def chips(self) -> int:
+        """Of all slices."""
         return self.slices * math.prod(self.sides)
 
     @property
@@ -77,7 +78,11 @@ def parse(name: str) -> Topology:
 
 
 def check(topology: Topology) -> None:
-    """Refuses a TPU where its compiler is not installed."""
+    """Refuses a TPU where its compiler is not installed.
+
+    Raises:
+      InputError: with what installs it.
+    """
     if topology.tpu and importlib.util.find_spec("libtpu") is None:
         raise InputError(
             f"topology '{topology.name}' needs the TPU's compiler: install it with"

@@ -51,6 +51,9 @@ def check(before: Figures, names: Sequence[str], window: int, prompts: Sequence[
       names: of the rows.
       window: tokens at a time.
       prompts: that are gone on with.
+
+    Raises:
+      InputError: other texts, another window or other prompts.
     """
     was = [row["name"] for row in before["groups"]]
     if {*was} != {*names}:

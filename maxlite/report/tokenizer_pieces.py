@@ -36,14 +36,17 @@ class Told:
 
     @property
     def base(self) -> str | None:
+        """The name of the tokenizer that others are compared with, if there is one."""
         return self.figures["base"]
 
     @property
     def tokenizers(self) -> list[dict[str, Any]]:
+        """The figures of each tokenizer."""
         return self.figures["tokenizers"]
 
     @property
     def names(self) -> list[str]:
+        """Of the tokenizers, in their order."""
         return [of["name"] for of in self.tokenizers]
 
     @property
@@ -72,6 +75,7 @@ class Told:
 
 
 def unreachable(told: Told) -> Sequence[Any]:
+    """Pieces that no text gives."""
     rows, parts = [], []
     for of in told.tokenizers:
         dead = of["unreachable"]
@@ -100,6 +104,7 @@ def unreachable(told: Told) -> Sequence[Any]:
 
 
 def frequency(told: Told) -> Sequence[Any]:
+    """How often pieces occur, by rank."""
     ranked, covered = [], []
     for of in told.tokenizers:
         colour = told.colour(of["name"])
@@ -141,6 +146,7 @@ def frequency(told: Told) -> Sequence[Any]:
 
 
 def new(told: Told) -> Sequence[Any]:
+    """What the texts have of pieces that are not the base's."""
     if not any(of["new"] for of in told.targets):
         return ()
     targets = [of for of in told.targets if of["new"]]
@@ -192,6 +198,7 @@ def new(told: Told) -> Sequence[Any]:
 
 
 def oddities(told: Told) -> Sequence[Any]:
+    """Pieces to look at before they get a row, by kind."""
     head = ["What", *told.names]
     kinds = [odd["name"] for odd in told.tokenizers[0]["oddities"]]
     rows = []
@@ -231,9 +238,11 @@ def number(value: float | None, digits: int = 4) -> str:
 
 
 def percent(value: float | None, digits: int = 1) -> str:
+    """A share in percent, with so many digits; a dash where there is none."""
     return "–" if value is None else f"{value:.{digits}%}"
 
 
 def listed(counts: dict[str, int]) -> str:
+    """The first four counts, and a sign of more."""
     some = [f"{count:,} {name}" for name, count in [*counts.items()][:4]]
     return ", ".join(some) + (", …" if len(counts) > 4 else "") or "–"

@@ -38,6 +38,7 @@ def agree(mine: bool) -> bool:
 
 
 def barrier(name: str) -> None:
+    """Waits until every process has come to a barrier of this name."""
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices(name)
 
@@ -108,6 +109,12 @@ class Checkpoints:
         self, step: int, params: Mapping[str, jax.Array], rest: Any, meta: Mapping[str, Any]
     ) -> None:
         """Starts to save a step; returns when the arrays may be overwritten.
+
+        Args:
+          step: its number.
+          params: leaf names to arrays, stacked and sharded as they train.
+          rest: a tree of arrays: the optimizer's state and the counters.
+          meta: for JSON.
 
         Raises:
           InputError: this or the previous save failed, as on a full disk.

@@ -160,6 +160,9 @@ def reader(
     Args:
       params: leaf names to arrays on devices.
       others: tensors on the host, for those of which no part is on devices.
+
+    Returns:
+      Name to array, in the tensor's own shape; every process must call it.
     """
     mesh = next(iter(params.values())).sharding.mesh  # type: ignore[attr-defined]
     whole = NamedSharding(mesh, PartitionSpec())

@@ -129,7 +129,11 @@ def _compacted(transform: CompactVocab, model: LazyModel) -> LazyModel:
 
 
 def settings_of(transform: AddLora) -> Lora:
-    """The settings of the adapters that a transform adds, checked; an adapter's are its own."""
+    """The settings of the adapters that a transform adds, checked; an adapter's are its own.
+
+    Raises:
+      InputError: one that cannot be, or one beside an adapter, which has its own.
+    """
     t = transform
     if not t.adapter:
         return adapters.settings(t.rank, t.alpha, t.targets, t.dropout, t.rslora, t.dora)

@@ -52,6 +52,7 @@ class FileLock:
         """Nothing: the system takes it from nobody."""
 
     def release(self) -> None:
+        """Lets others take it."""
         self._file.close()
 
 
@@ -68,7 +69,11 @@ class ObjectLock:
         self._thread.start()
 
     def check(self) -> None:
-        """Raises `InputError` if another process has taken over, thinking that this one is dead."""
+        """Refuses to go on where another process has taken over, thinking that this one is dead.
+
+        Raises:
+          InputError: with who it is.
+        """
         if self._taken_by:
             raise InputError(
                 f"{_named(self._taken_by)} has taken over the run in {self._folder}, of which this"
@@ -76,6 +81,7 @@ class ObjectLock:
             )
 
     def release(self) -> None:
+        """Stops renewing it, and removes what says that it is taken, if that is still ours."""
         self._done.set()
         self._thread.join()
         with contextlib.suppress(InputError):

@@ -140,7 +140,11 @@ def _arranged(sizes: dict[str, int], devices: list[jax.Device]) -> np.ndarray:
 
 
 def spec(name: str) -> P:
-    """The partition of a leaf, by the name of its parameter."""
+    """The partition of a leaf, by the name of its parameter.
+
+    Raises:
+      InputError: no rule covers it.
+    """
     for pattern, partition in RULES:
         if re.fullmatch(pattern, leaf(name).parameter):
             return partition
@@ -172,7 +176,11 @@ def shardings(
 
 
 def check_heads(mesh: Mesh | AbstractMesh, arch: Architecture) -> None:
-    """Refuses a `tensor` axis that would cut through a KV head."""
+    """Refuses a `tensor` axis that would cut through a KV head.
+
+    Raises:
+      InputError: with the largest that works.
+    """
     heads, tensor = arch.num_key_value_heads, mesh.shape["tensor"]
     if heads % tensor:
         raise InputError(
@@ -187,7 +195,11 @@ def batch_sharding(mesh: Mesh) -> NamedSharding:
 
 
 def check_batch(mesh: Mesh | AbstractMesh, batch_size: int, accumulate: int, seq_len: int) -> None:
-    """Refuses a batch whose micro-batches do not spread evenly over the devices."""
+    """Refuses a batch whose micro-batches do not spread evenly over the devices.
+
+    Raises:
+      InputError: with what it must be a multiple of.
+    """
     shards = mesh.shape["data"] * mesh.shape["fsdp"]
     if batch_size % (accumulate * shards):
         raise InputError(

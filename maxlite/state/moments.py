@@ -37,6 +37,7 @@ class Moments:
 
     @property
     def folder(self) -> Place:
+        """Where the checkpoint keeps the state."""
         return self.run.checkpoints / str(self.step) / "rest"
 
     def counts(self) -> dict[str, int]:

@@ -34,6 +34,7 @@ class Ready:
 
     @property
     def where(self) -> str:
+        """The folder, run or hub id, for people."""
         return self.source.where
 
     @property
@@ -43,10 +44,16 @@ class Ready:
 
     @property
     def architecture(self) -> Architecture:
+        """Its shape."""
         return self.source.architecture
 
     @property
     def tokenizer(self) -> Tokenizer:
+        """The tokenizer beside it.
+
+        Raises:
+          InputError: there is none, or one with ids that the tables have no rows for.
+        """
         found = load_tokenizer(self.source.files)
         check_rows(found, self.architecture.vocab_size)
         return found

@@ -94,6 +94,9 @@ class ModelSource:
           shardings: leaf names to shardings.
           dtypes: leaf names to dtypes.
 
+        Returns:
+          Leaf names to arrays, stacked.
+
         Raises:
           InputError: damaged weights, or NaN or infinity in them.
         """
@@ -237,6 +240,9 @@ def check_shape(arch: Architecture, what: str) -> None:
     Args:
       arch: as a config gives it.
       what: for messages, what needs it.
+
+    Raises:
+      InputError: with the keys that are missing, or do not fit each other.
     """
     needed = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
     missing = [key for key in needed if getattr(arch, key) < 1]

@@ -64,7 +64,7 @@ class Inheritance:
         return magnitude.measure(self.model, self.criterion, self.seed, self.progress)
 
     def scores(self, kind: str) -> np.ndarray:
-        """Those of one kind, as in `Importance`."""
+        """Those of one kind, in the shape that `Importance` tells."""
         found = [one.arrays[kind] for one in self.given if kind in one.arrays]
         return found[0] if found else self.measured.arrays[kind]
 

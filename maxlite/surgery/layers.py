@@ -23,7 +23,9 @@ def dus(layers: int, drop: int) -> list[int]:
 
 
 def interlocked(layers: int, drop: int, group: int) -> list[int]:
-    """The layers of `dus`, `group` of the one copy and of the other in turn (iDUS).
+    """The layers of `dus`, `group` of the one copy and of the other in turn.
+
+    (iDUS, github.com/gauss5930/iDUS; there in groups of 8, or of 1.)
 
     Raises:
         InputError: `drop` is out of range, or `group` does not divide what is left of a copy.

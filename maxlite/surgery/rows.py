@@ -200,6 +200,6 @@ def measure(table: LazyArray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def repeated(keys: np.ndarray, start: int, stop: int) -> int:
-    """How many of the rows from `start` to `stop` are the same as an earlier one of the table."""
+    """How many of the rows from `start` to `stop` are the same as an earlier one, by `keys` [V]."""
     _, first = np.unique(keys[:stop], return_index=True)
     return stop - start - int((first >= start).sum())

@@ -250,7 +250,16 @@ def read_ids(path: Path, rows: int) -> np.ndarray:
 
 
 def renumbered(config: dict[str, Any], kept: np.ndarray, where: str) -> dict[str, Any]:
-    """A config whose token ids are those of the kept rows; raises where it names another."""
+    """A config whose token ids are those of the kept rows.
+
+    Args:
+        config: of config.json or generation_config.json.
+        kept: the ids that stay, int64 [R], ascending; a row's new id is its place among them.
+        where: the file, for messages.
+
+    Raises:
+        InputError: it names an id that does not stay, or biases of sequences of ids.
+    """
 
     def place(key: str, value: Any) -> Any:
         if isinstance(value, list):

@@ -41,7 +41,11 @@ class Kept:
 
 
 def top(scores: np.ndarray, count: int) -> np.ndarray:
-    """The places of the `count` largest along the last axis, ascending; of equals the first."""
+    """The places of the `count` largest of scores [..., N], ascending; of equals the first.
+
+    Returns:
+        int64 [..., count].
+    """
     found = np.argsort(-scores, axis=-1, kind="stable")[..., :count]
     return np.sort(found, axis=-1)
 

@@ -1,30 +1,15 @@
-"""The two kinds of tokenizer file, behind one small interface.
+"""What a tokenizer file offers, whichever its kind, and what the kinds have in common.
 
 Both are changed in memory, never on disk, so that raw text can't produce a special token.
 """
 
 import contextlib
-import json
-import os
 from collections.abc import Callable
-from functools import cached_property
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
-import sentencepiece
-import tokenizers
 
-from maxlite.errors import InputError
-from maxlite.tokenizer import json_form
 from maxlite.tokenizer.pieces import BYTE, SPACE
-
-_USUAL = {
-    "bos": ("<s>", "<|begin_of_text|>", "<bos>"),
-    "eos": ("</s>", "<|end_of_text|>", "<eos>", "<|endoftext|>"),
-}
-# A noncharacter: no text holds it, so a piece whose name begins with it never matches.
-_UNREACHABLE = "\U0010ffff"
 
 
 class Backend(Protocol):
@@ -35,277 +20,58 @@ class Backend(Protocol):
     ends: dict[str, int]  # the file's own idea of "bos" and "eos"
     unk: int | None  # what stands for text that no other piece can write
 
-    def find(self, piece: str) -> int | None: ...
-    def piece(self, index: int) -> str | None: ...
-    def encode(self, texts: list[str]) -> list[np.ndarray]: ...
-    def decode(self, ids: list[int]) -> str: ...
-    def raw(self, index: int) -> bytes | None: ...
-    def encode_inside(self, parts: list[bytes]) -> list[np.ndarray]: ...
-
-
-class SentencePieceFile:
-    """A SentencePiece model (`tokenizer.model`)."""
-
-    def __init__(self, path: Path, data: bytes, special: set[str], prefix_space: bool):
-        processor = _sentencepiece(path, data)
-        size = processor.get_piece_size()
-        names = {processor.id_to_piece(i): i for i in range(size)}
-        # Text can produce any piece but a control one: what the folder calls special becomes that.
-        hidden = {names[text] for text in special & names.keys() if len(text) > 1}
-        hidden -= {
-            i
-            for i in hidden
-            if processor.is_control(i) or processor.is_unknown(i) or processor.is_byte(i)
-        }
-        if hidden or not prefix_space:
-            processor = _sentencepiece(path, _edited(data, hidden, prefix_space))
-        self._path = path
-        self._processor = processor
-        self._names = names
-        self.rows = size
-        self.unk = processor.unk_id() if processor.unk_id() >= 0 else None
-        self.literal = {i: p for p, i in names.items() if processor.is_control(i)}
-        ends = {"bos": processor.bos_id(), "eos": processor.eos_id()}
-        self.ends = {key: index for key, index in ends.items() if index >= 0}
-
     def find(self, piece: str) -> int | None:
-        return self._names.get(piece)
+        """The id of a piece, by its name in the file."""
+        ...
 
     def piece(self, index: int) -> str | None:
-        return self._processor.id_to_piece(index) if 0 <= index < self.rows else None
+        """The name of an id's piece; None where the id has none."""
+        ...
 
     def encode(self, texts: list[str]) -> list[np.ndarray]:
-        return self._processor.encode_as_numpy(texts, num_threads=_threads())
+        """The ids of each text, int32 [T], without BOS and EOS."""
+        ...
 
     def decode(self, ids: list[int]) -> str:
-        return self._processor.decode(ids)
+        """The text of ids."""
+        ...
 
     def raw(self, index: int) -> bytes | None:
         """The bytes of text that a piece stands for, if text can produce it."""
-        p, piece = self._processor, self.piece(index)
-        if piece is None or p.is_control(index) or p.is_unknown(index):
-            return None
-        return _raw(piece, p.is_byte(index))
+        ...
 
     def encode_inside(self, parts: list[bytes]) -> list[np.ndarray]:
         """`encode` for what stands inside a text; broken characters become byte pieces."""
-        return _encode_parts(parts, self._inside.encode_as_numpy, lambda p: _bytes(p, self.find))
-
-    @cached_property
-    def _inside(self) -> sentencepiece.SentencePieceProcessor:
-        data = _edited(self._processor.serialized_model_proto(), set(), False, whole=False)
-        return _sentencepiece(self._path, data)
+        ...
 
 
-class JsonFile:
-    """A `tokenizer.json` of the tokenizers library."""
-
-    def __init__(self, path: Path, data: bytes, special: set[str]):
-        try:
-            tree = json.loads(data)
-            added = {token["id"]: token for token in tree.get("added_tokens") or []}
-            special = special | {token["content"] for token in added.values() if token["special"]}
-            self.literal = _hide_special(tree, added, special)
-            self._marks = _marks_spaces(tree)
-            if self._marks:
-                tree["normalizer"] = None
-            tokenizer = tokenizers.Tokenizer.from_str(json.dumps(tree, ensure_ascii=False))
-        except Exception as error:  # the library raises bare Exceptions
-            raise InputError(f"{path} is not a tokenizer.json that can be read: {error}") from None
-        tokenizer.encode_special_tokens = True
-        for index, token in added.items():
-            if tokenizer.token_to_id(token["content"]) != index:
-                raise InputError(
-                    f"{path} gives an added token the id {index}, but the tokenizers library gives "
-                    f"it {tokenizer.token_to_id(token['content'])}; number them without gaps"
-                )
-        self._tokenizer = tokenizer
-        self._ids = {text: index for index, text in self.literal.items()}
-        self._added = {i: token["content"] for i, token in added.items() if i not in self.literal}
-        self._byte_level = json_form.byte_level(tree)
-        self._byte_pieces = bool(tree["model"].get("byte_fallback"))
-        self.unk = tree["model"].get("unk_id")
-        if isinstance(unk := tree["model"].get("unk_token"), str):
-            self.unk = tokenizer.token_to_id(unk)
-        self.rows = 1 + max(tokenizer.get_vocab(with_added_tokens=True).values(), default=-1)
-        # Where nothing else says it: the first of the usual names that is a special token.
-        self.ends = {
-            key: next(self._ids[name] for name in names if name in self._ids)
-            for key, names in _USUAL.items()
-            if not self._ids.keys().isdisjoint(names)
-        }
-
-    def find(self, piece: str) -> int | None:
-        return self._ids.get(piece, self._tokenizer.token_to_id(piece))
-
-    def piece(self, index: int) -> str | None:
-        return self.literal.get(index, self._tokenizer.id_to_token(index))
-
-    def encode(self, texts: list[str]) -> list[np.ndarray]:
-        if self._marks:
-            texts = [SPACE + t.replace(" ", SPACE) if t else t for t in texts]
-        # The fast variant computes no character offsets.
-        encodings = self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)
-        return [np.array(encoding.ids, np.int32) for encoding in encodings]
-
-    def decode(self, ids: list[int]) -> str:
-        return self._tokenizer.decode(ids, skip_special_tokens=False)
-
-    def raw(self, index: int) -> bytes | None:
-        """The bytes of text that a piece stands for, if text can produce it."""
-        if index in self.literal or index == self.unk:
-            return None
-        if index in self._added:
-            return self._added[index].encode()
-        piece = self._tokenizer.id_to_token(index)
-        if piece is None:
-            return None
-        if not self._byte_level:
-            return _raw(piece, self._byte_pieces)
-        written = _BYTE_OF.keys() >= set(piece)  # not so in a piece that only fills a place
-        return bytes(_BYTE_OF[character] for character in piece) if written else None
-
-    def encode_inside(self, parts: list[bytes]) -> list[np.ndarray]:
-        """`encode` for what stands inside a text; broken characters become byte pieces."""
-
-        def encode(texts: list[str]) -> list[np.ndarray]:
-            # A marker is where a space was: some pipelines drop spaces, none drops the marker.
-            marked = texts if self._byte_level else [t.replace(" ", SPACE) for t in texts]
-            encodings = self._inside.encode_batch_fast(marked, add_special_tokens=False)
-            return [np.array(encoding.ids, np.int32) for encoding in encodings]
-
-        def broken(part: bytes) -> list[int]:
-            if not self._byte_level:
-                return _bytes(part, self._tokenizer.token_to_id)
-            text = "".join(_CHARACTER_OF[byte] for byte in part)
-            return [token.id for token in self._merging.tokenize(text)]
-
-        return _encode_parts(parts, encode, broken)
-
-    @cached_property
-    def _inside(self) -> tokenizers.Tokenizer:
-        tree = json.loads(self._tokenizer.to_str())
-        for part in json_form.parts(tree):
-            if part.get("type") == "Prepend":
-                part["prepend"] = ""
-            elif part.get("type") == "Metaspace":
-                part["prepend_scheme"] = "never"
-                part.pop("add_prefix_space", None)
-            elif part.get("type") == "ByteLevel" and "add_prefix_space" in part:
-                part["add_prefix_space"] = False
-        tokenizer = tokenizers.Tokenizer.from_str(json.dumps(tree, ensure_ascii=False))
-        tokenizer.encode_special_tokens = True
-        return tokenizer
-
-    @cached_property
-    def _merging(self) -> tokenizers.models.BPE:
-        """The model as it treats a part of a word: `ignore_merges` is for whole words alone."""
-        tree = json.loads(self._tokenizer.to_str())
-        tree["model"]["ignore_merges"] = False
-        return tokenizers.Tokenizer.from_str(json.dumps(tree, ensure_ascii=False)).model
-
-
-def _threads() -> int:
-    """Both libraries obey the variable that only the tokenizers library knows."""
-    switch = os.environ.get("TOKENIZERS_PARALLELISM", "").lower()
-    return 1 if switch in ("0", "n", "f", "no", "off", "false") else -1
-
-
-def _sentencepiece(path: Path, data: bytes) -> sentencepiece.SentencePieceProcessor:
-    try:
-        processor = sentencepiece.SentencePieceProcessor(model_proto=data)
-        if processor.get_piece_size() > 0:
-            return processor
-    except (RuntimeError, OSError):
-        pass
-    raise InputError(f"{path} is not a SentencePiece model: it is damaged or of another kind")
-
-
-def _edited(data: bytes, hidden: set[int], prefix_space: bool, whole: bool = True) -> bytes:
-    from sentencepiece import sentencepiece_model_pb2 as pb2
-
-    proto = pb2.ModelProto()  # type: ignore[attr-defined]
-    proto.ParseFromString(data)
-    for index in hidden:
-        proto.pieces[index].type = proto.SentencePiece.CONTROL
-    if not prefix_space:
-        proto.normalizer_spec.add_dummy_prefix = False
-    if not whole:  # spaces at the ends of a part of a text belong to it
-        proto.normalizer_spec.remove_extra_whitespaces = False
-    return proto.SerializeToString()
-
-
-def _hide_special(
-    tree: dict[str, Any], added: dict[int, dict[str, Any]], special: set[str]
-) -> dict[int, str]:
-    """Edits the tree so that text never becomes a special token, and nothing is added or cut.
-
-    The library's `encode_special_tokens` alone is not enough: where the model itself knows the
-    string (Unigram, whole words, BPE with `ignore_merges`), it would still match.
-
-    Returns:
-      The ids of the special tokens and their strings.
-    """
-    tree["truncation"] = tree["padding"] = tree["post_processor"] = None
-    model = tree["model"]
-    model.pop("dropout", None)  # BPE: it would make encoding random
-    vocab = model["vocab"]
-    listed = isinstance(vocab, list)  # Unigram: pairs (piece, score), the id is the place
-    ids = {pair[0]: i for i, pair in enumerate(vocab)} if listed else vocab
-    for token in added.values():
-        token["special"] = token["content"] in special
-    literal = {i: t["content"] for i, t in added.items() if t["special"]}
-    literal.update({ids[text]: text for text in special & ids.keys()})
-    # A single character can't be taken from the text: folders exist that pad with "!".
-    renamed = {text: f"{_UNREACHABLE}{i}" for i, text in literal.items() if len(text) > 1}
-    for token in added.values():
-        token["content"] = renamed.get(token["content"], token["content"])
-    pairs = [pair.split(" ") if isinstance(pair, str) else pair for pair in model.get("merges", ())]
-    if pairs:
-        model["merges"] = [p for p in pairs if renamed.keys().isdisjoint((*p, "".join(p)))]
-    if listed:
-        for pair in vocab:
-            pair[0] = renamed.get(pair[0], pair[0])
-    else:
-        model["vocab"] = {renamed.get(piece, piece): index for piece, index in vocab.items()}
-    if isinstance(model.get("unk_token"), str):
-        model["unk_token"] = renamed.get(model["unk_token"], model["unk_token"])
-    return literal
-
-
-def _marks_spaces(tree: dict[str, Any]) -> bool:
-    """Whether all that happens before the model is that a text gets a marker and so do its spaces.
-
-    Written as normalizers (as Llama 2's are) that takes a fifth of the time of encoding, since the
-    library keeps account of where each byte came from.
-    """
-    steps = [
-        {"type": "Prepend", "prepend": SPACE},
-        {"type": "Replace", "pattern": {"String": " "}, "content": SPACE},
-    ]
-    if any(not token["special"] for token in tree.get("added_tokens") or []):
-        return False  # those are looked for in the text as it is
-    normalizer = tree.get("normalizer") or {}
-    return normalizer.get("normalizers") == steps and tree.get("pre_tokenizer") is None
-
-
-def _raw(piece: str, byte_pieces: bool) -> bytes:
+def raw_bytes(piece: str, byte_pieces: bool) -> bytes:
+    """The bytes that a piece stands for by its name, which may be that of a byte piece."""
     byte = BYTE.fullmatch(piece) if byte_pieces else None
     return bytes.fromhex(byte[1]) if byte else piece.replace(SPACE, " ").encode()
 
 
-def _bytes(part: bytes, find: Callable[[str], int | None]) -> list[int]:
+def byte_ids(part: bytes, find: Callable[[str], int | None]) -> list[int]:
     """The byte pieces of some bytes; nothing where one is missing."""
     found = [find(f"<0x{byte:02X}>") for byte in part]
     return [i for i in found if i is not None] if None not in found else []
 
 
-def _encode_parts(
+def encode_parts(
     parts: list[bytes],
     encode: Callable[[list[str]], list[np.ndarray]],
     broken: Callable[[bytes], list[int]],
 ) -> list[np.ndarray]:
-    """Encodes what is text all at once, and the rest one by one."""
+    """Encodes what is text all at once, and the rest one by one.
+
+    Args:
+      parts: UTF-8 that need not begin or end with a whole character.
+      encode: of whole texts.
+      broken: gives the ids of a part that is no text.
+
+    Returns:
+      The ids of each part, int32 [T].
+    """
     texts = {}
     for i, part in enumerate(parts):
         with contextlib.suppress(UnicodeDecodeError):
@@ -315,15 +81,3 @@ def _encode_parts(
         encoded[i] if i in encoded else np.array(broken(part), np.int32)
         for i, part in enumerate(parts)
     ]
-
-
-def _byte_alphabet() -> dict[int, str]:
-    """The characters by which byte-level BPE writes bytes: printable ones as they are."""
-    kept = [*range(33, 127), *range(161, 173), *range(174, 256)]
-    others = [byte for byte in range(256) if byte not in kept]
-    alphabet = {byte: chr(byte) for byte in kept}
-    return alphabet | {byte: chr(256 + i) for i, byte in enumerate(others)}
-
-
-_CHARACTER_OF = _byte_alphabet()
-_BYTE_OF = {character: byte for byte, character in _CHARACTER_OF.items()}

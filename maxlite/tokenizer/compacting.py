@@ -144,6 +144,10 @@ def published_ids(base: Definition, counts: Counts, size: int) -> np.ndarray:
 def compact(base: Definition, ids: np.ndarray) -> Definition:
     """The tokenizer of some ids, with a file of them that tells which rows of a model to keep.
 
+    Args:
+      base: the whole tokenizer.
+      ids: that stay, int64 [N], ascending; an id's new one is its place among them.
+
     Raises:
       InputError: what `Definition.kept` refuses.
     """

@@ -72,6 +72,9 @@ def check_forms(
       rows: how many tokenizer.model has.
       alike: whether both are BPE, or both Unigram.
       where: the folder.
+
+    Raises:
+      InputError: with the first difference.
     """
     found = ""
     for index, (piece, other) in enumerate(zip(ours, theirs, strict=False)):

@@ -63,10 +63,12 @@ class Counts:
 
     @property
     def rows(self) -> int:
+        """1 + the largest id."""
         return len(self.counts)
 
     @property
     def total(self) -> FileCounts:
+        """The figures of all files together."""
         return reduce(FileCounts.__add__, self.files, FileCounts("total"))
 
     def __eq__(self, other: object) -> bool:
@@ -180,7 +182,7 @@ def _parsed(value: dict[str, Any]) -> Counts:
 
 
 def fallback_ids(tokenizer: Tokenizer) -> np.ndarray:
-    """The ids that stand for bytes rather than characters, ascending.
+    """The ids that stand for bytes rather than characters: int64 [N], ascending.
 
     They are the byte pieces of SentencePiece ("<0x0A>"), and in byte-level BPE the pieces that hold
     a part of a character.

@@ -210,7 +210,11 @@ class Definition:
         return Definition(files, self.where)
 
     def read(self, name: str) -> bytes:
-        """The bytes of one of the files."""
+        """The bytes of one of the files.
+
+        Raises:
+          InputError: it cannot be read.
+        """
         file = self.files[name]
         try:
             return file if isinstance(file, bytes) else file.read_bytes()

@@ -231,7 +231,11 @@ def template(ends: Mapping[str, str], ids: Mapping[str, int]) -> Tree:
 
 
 def check_merges(pairs: Sequence[Pair], known: set[str], where: str) -> None:
-    """Refuses merges of, or to, something that is not a piece."""
+    """Refuses merges of, or to, something that is not a piece.
+
+    Raises:
+      InputError: with some of them.
+    """
     wrong = [p for p in pairs if not known.issuperset((*p, "".join(p)))]
     if wrong:
         raise InputError(

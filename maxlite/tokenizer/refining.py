@@ -74,6 +74,7 @@ class Round:
 
     @property
     def tokens_per_character(self) -> float:
+        """Of the corpus; fewer is better."""
         return self.tokens / self.characters
 
 
@@ -211,6 +212,9 @@ def next_round(base: Definition, state: State, rules: Rules, count: Count) -> tu
     In the first one all characters of the script that are no pieces are counted along, as pieces of
     their own: they are parts of no other piece, so nothing else is segmented otherwise. Later they
     needn't be counted again.
+
+    Raises:
+      InputError: there is no text, or it leaves no new piece.
     """
     probes: list[str] = []
     own = characters(rules.script)

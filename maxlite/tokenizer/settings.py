@@ -71,7 +71,11 @@ def read_model_ends(files: Files, where: Path) -> dict[str, int]:
 
 
 def read_json(files: Files, name: str, where: Path) -> dict[str, Any]:
-    """The object a JSON file holds; an empty one if there is no such file."""
+    """The object a JSON file holds; an empty one if there is no such file.
+
+    Raises:
+      InputError: it cannot be read, or holds something else.
+    """
     file = files.get(name, b"{}")
     try:
         value = json.loads(file if isinstance(file, bytes) else file.read_bytes())

@@ -36,6 +36,7 @@ class Stock:
         self._raw = [tokenizer.raw(index) or b"" for index in range(len(base.pieces))]
 
     def copy(self) -> "Stock":
+        """Another one that can grow by itself."""
         other = copy.copy(self)
         other.texts, other.pieces, other.merges = (
             dict(self.texts),

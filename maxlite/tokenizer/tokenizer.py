@@ -18,8 +18,10 @@ import numpy as np
 from maxlite import storage
 from maxlite.errors import InputError
 from maxlite.storage import Url
-from maxlite.tokenizer.backends import Backend, JsonFile, SentencePieceFile
+from maxlite.tokenizer.backends import Backend
+from maxlite.tokenizer.json_file import JsonFile
 from maxlite.tokenizer.pieces import BYTE
+from maxlite.tokenizer.sentencepiece_file import SentencePieceFile
 from maxlite.tokenizer.settings import Files, Settings, read_model_ends, read_settings
 
 _STANDARD = ("tokenizer.json", "tokenizer.model")
@@ -91,6 +93,9 @@ class Tokenizer:
 
         Returns:
           One int32 array [T] per part; empty where this tokenizer cannot write the part.
+
+        Raises:
+          InputError: the library cannot encode one.
         """
         try:
             encoded = self._backend.encode_inside(list(parts))
@@ -249,6 +254,9 @@ def check_rows(has_rows: Tokenizer, rows: int, where: str = "the model") -> None
       has_rows: `rows` is 1 + its largest id.
       rows: rows of the model's embedding.
       where: what has these rows, for the sentence.
+
+    Raises:
+      InputError: they do.
     """
     if has_rows.rows > rows:
         raise InputError(

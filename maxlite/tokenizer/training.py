@@ -1,5 +1,7 @@
 """Training a tokenizer from text: SentencePiece (BPE, Unigram) or byte-level BPE.
 
+BPE is of arXiv 1508.07909, Unigram of 1804.10959, SentencePiece of 1808.06226.
+
 The libraries train; here they get the settings of a tokenizer that the new one shall be compared or
 merged with, and what they complain of becomes a sentence.
 """

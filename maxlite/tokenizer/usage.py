@@ -155,6 +155,7 @@ def _ratio(part: int, whole: int) -> float | None:
 
 
 def first(documents: Iterable[str], most: int) -> Iterable[str]:
+    """So many documents at most; all if `most` is 0."""
     return islice(documents, most) if most else documents
 
 

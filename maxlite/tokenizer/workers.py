@@ -27,17 +27,17 @@ _SWITCH = "TOKENIZERS_PARALLELISM"  # which our own encoders obey as well
 
 
 class Sized(Protocol):
-    """A share of a corpus that one process works on; it goes there by pickle.
-
-    Attributes:
-      name: what it is a part of, such as a file.
-      size: its bytes, for the progress.
-    """
+    """A share of a corpus that one process works on; it goes there by pickle."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """What it is a part of, such as a file."""
+        ...
+
     @property
-    def size(self) -> int: ...
+    def size(self) -> int:
+        """Its bytes, for the progress."""
+        ...
 
 
 P = TypeVar("P", bound=Sized)

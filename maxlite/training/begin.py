@@ -32,7 +32,7 @@ def begin(
       optimizer: made for it.
 
     Returns:
-      The state, the frozen leaves, and how many steps have been done.
+      The state, the frozen leaves by name (stacked, in `job.dtypes()`), and the steps done.
 
     Raises:
       InputError: weights that cannot be read or are not finite.

@@ -73,6 +73,7 @@ class Job:
 
     @property
     def flops_per_token(self) -> float:
+        """See `maxlite.model.flops`."""
         arch = self.source.architecture
         return flops_per_token(arch, self.config.seq_len, self.claims.frozen)
 

@@ -1,8 +1,9 @@
 """What a run tells: a console line, metrics.jsonl and TensorBoard files.
 
-MFU (model FLOPs utilisation) = `model.flops.flops_per_token` x tokens a second / the devices' peak
-bfloat16 FLOP/s. It counts what the mathematics needs: 6 FLOPs a weight and token that trains, 4 for
-a frozen weight that passes a gradient on, 2 where none passes; rematerialisation does not count.
+MFU (model FLOPs utilisation: PaLM, arXiv 2204.02311, appendix B) = `model.flops.flops_per_token` x
+tokens a second / the devices' peak bfloat16 FLOP/s. It counts what the mathematics needs: 6 FLOPs a
+weight and token that trains, 4 for a frozen weight that passes a gradient on, 2 where none passes;
+rematerialisation does not count.
 """
 
 from __future__ import annotations

@@ -93,7 +93,7 @@ def carried(
     Args:
       state: `optimizer.init(params)`, of an optimizer made with `begun`.
       begun: leaf names to the updates that their moments have seen.
-      mu: the running mean of each of their gradients, like the parameters.
+      mu: the running mean of each of their gradients, in the leaf's shape and any float dtype.
       nu: the same of squares.
     """
 

@@ -29,7 +29,7 @@ class State(NamedTuple):
 
 
 def new_counters() -> dict[str, jax.Array]:
-    """step: done; skipped: of these, not applied; skipped_in_row: the latest streak."""
+    """int32: step: done; skipped: of these, not applied; skipped_in_row: the latest streak."""
     return {name: jnp.zeros((), jnp.int32) for name in ("step", "skipped", "skipped_in_row")}
 
 
