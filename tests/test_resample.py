@@ -10,7 +10,7 @@ from commands import call, done, refused, snapshot
 from maxlite.config import Data, Source
 from maxlite.data import loader
 from maxlite.data.corpus import load_corpus
-from maxlite.data.losses import Of
+from maxlite.data.losses import Scored
 from maxlite.data.losses_work import Work
 from maxlite.data.orders import read_order, write_order
 from maxlite.errors import InputError
@@ -44,7 +44,9 @@ def desk(tmp_path_factory, make_folder, tiny_text, tiny_tokenizer):
 def score(here, name, order="my", losses=None):
     file = read_order(here / f"{order}.order")
     model = signature(open_folder(here / "model").tensors)
-    work = Work(here / f"{name}.scores", Of(file.fingerprint, model, "float32", STEPS, BATCH), "m")
+    work = Work(
+        here / f"{name}.scores", Scored(file.fingerprint, model, "float32", STEPS, BATCH), "m"
+    )
     work.begin()
     losses = 2.0 + 2.0 * HARD if losses is None else losses
     values = np.stack([losses * 30, np.full(STEPS * BATCH, 30)])

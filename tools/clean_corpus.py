@@ -25,10 +25,12 @@ _HERE = "--config.executor=local"
 
 
 def parse(argv: Any) -> tuple[Cleaning, list[str]]:
+    """The cleaning that the command line says, and what of the command line is left."""
     return flags.parse_as(argv, Cleaning, resolve)
 
 
 def describe() -> str:
+    """The config's keys, for --help."""
     return f"config keys:\n{flags.describe(Cleaning)}"
 
 
@@ -41,7 +43,7 @@ def main(config: Cleaning) -> dict[str, Any] | None:
         ) from None
     scorer = None
     if any(isinstance(step, Predicted) for step in config.steps):
-        from maxlite.scorer import load_scorer as scorer
+        from maxlite.text_scorer import load_scorer as scorer
     figures = clean(
         config,
         scorer,

@@ -10,7 +10,6 @@ and whichever comes last joins them. tools.resample draws the next round from th
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -18,14 +17,14 @@ from typing import Any
 import numpy as np
 from absl import flags
 
-from maxlite.config import Config, Data
+from maxlite.config import Data
 from maxlite.console import human, say
 from maxlite.data.corpus import load_corpus
-from maxlite.data.losses import Of, read_losses
+from maxlite.data.losses import Scored, read_losses
 from maxlite.data.losses_work import Work
 from maxlite.data.orders import read_order
 from maxlite.errors import InputError
-from tools import cli, hub
+from tools import cli, hub, order
 
 FLAGS = flags.FLAGS
 _QUANTILES = (0.0, 0.1, 0.5, 0.9, 1.0)
@@ -48,7 +47,7 @@ def main() -> dict[str, Any] | None:
     if FLAGS.part >= FLAGS.parts:
         raise InputError(f"--part={FLAGS.part} must be below --parts={FLAGS.parts}")
     out, path = (Path(FLAGS[name].value).expanduser() for name in ("out", "order"))
-    file, began = read_order(path), _config(path)
+    file, began = read_order(path), order.config(path)
     if FLAGS.part < 0:
         cli.check_out(out)  # before any work
 
@@ -56,7 +55,7 @@ def main() -> dict[str, Any] | None:
 
     from maxlite import distributed
     from maxlite.hf.signature import signature
-    from maxlite.scoring import score
+    from maxlite.sequence_losses import score
     from maxlite.state.ready import every_device, ready_model
 
     distributed.initialize()
@@ -70,8 +69,8 @@ def main() -> dict[str, Any] | None:
     settings = Data(order=str(path))
     size = FLAGS.batch_size or began["batch_size"]
     corpus = load_corpus(settings, ready.tokenizer, file.seed, file.seq_len, size, progress=first)
-    own = began["steps"] if (path / "run.json").is_file() else 0
-    of = Of(
+    own = began["steps"] if order.is_run(path) else 0
+    of = Scored(
         order=corpus.file.fingerprint,
         model=signature(ready.source.tensors),
         dtype=str(np.dtype(ready.dtype)),
@@ -103,12 +102,6 @@ def main() -> dict[str, Any] | None:
         return _told(out) if first else None
     say(f"part {FLAGS.part} of {FLAGS.parts} is done; {work.missing()}", first)
     return {"out": "", **asdict(of), "missing": len(work.todo())} if first else None
-
-
-def _config(path: Path) -> dict[str, Any]:
-    """The config of a run; the default one for an order that stands alone."""
-    file = path / "run.json"
-    return json.loads(file.read_bytes())["config"] if file.is_file() else asdict(Config())
 
 
 def _told(out: Path) -> dict[str, Any]:

@@ -28,7 +28,7 @@ ARRAYS = ("nll", "weights")
 
 
 @dataclass(frozen=True)
-class Of:
+class Scored:
     """What losses are of, so that none of another kind come among them.
 
     Attributes:
@@ -46,6 +46,7 @@ class Of:
 
     @property
     def sequences(self) -> int:
+        """How many are scored."""
         return self.steps * self.batch_size
 
     def other(self, said: dict[str, Any]) -> str:
@@ -64,7 +65,7 @@ class Losses:
       nll, weights: as described at the top of this module.
     """
 
-    of: Of
+    of: Scored
     model: str
     nll: np.ndarray = field(repr=False)
     weights: np.ndarray = field(repr=False)
@@ -136,7 +137,7 @@ def read_losses(path: str | Path) -> Losses:
                 f"the scores in {path} are of format {said['format']}, where this maxlite has "
                 f"{FORMAT}; use the one that made them"
             )
-        of = Of(**said["of"])
+        of = Scored(**said["of"])
         arrays = [np.load(path / f"{name}.npy") for name in ARRAYS]
         whole_ = content(arrays) == said["content"] and len(arrays[0]) == of.sequences
         model = str(said["model"])
@@ -148,7 +149,7 @@ def read_losses(path: str | Path) -> Losses:
 
 
 def content(arrays: Iterable[np.ndarray]) -> str:
-    """A hash (hex) of the two arrays."""
+    """A hash (hex) of the two arrays, float32 [sequences] each."""
     digest = hashlib.sha256()
     for array in arrays:
         digest.update(np.ascontiguousarray(array, "<f4").data)

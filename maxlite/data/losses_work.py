@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from maxlite import outputs
-from maxlite.data.losses import ARRAYS, FILE, FORMAT, Of, content
+from maxlite.data.losses import ARRAYS, FILE, FORMAT, Scored, content
 from maxlite.data.making import locked
 from maxlite.data.shards import whole
 from maxlite.errors import InputError
@@ -37,11 +37,12 @@ class Work:
     """
 
     out: Path
-    of: Of
+    of: Scored
     model: str
 
     @property
     def folder(self) -> Path:
+        """Where the chunks are: OUT.work."""
         return self.out.with_name(f"{self.out.name}.work")
 
     @cached_property
@@ -101,7 +102,7 @@ class Work:
                     (folder / _WORK).write_text(json.dumps(said))
 
     def todo(self, part: int = -1, parts: int = 1) -> np.ndarray:
-        """The chunks of one of several equal parts that are not there yet; -1: of all; int64."""
+        """The chunks of one of several equal parts that are missing; -1: of all; int64 [C]."""
         first, stop = (0, self.count) if part < 0 else _bounds(part, parts, self.count)
         return np.array([c for c in range(first, stop) if not self._file(c).is_file()], np.int64)
 

@@ -29,6 +29,7 @@ class Leaf:
 
     @cached_property
     def name(self) -> str:
+        """The parameter's, with the rows in brackets where they are not all."""
         return self.parameter if self.rows is None else f"{self.parameter}[{_text(self.rows)}]"
 
     def shape(self, whole: tuple[int, ...]) -> tuple[int, ...]:
@@ -77,7 +78,7 @@ def _rows(taken: Sequence[int], count: int) -> Rows | None:
 
 
 @dataclass(frozen=True)
-class Run:
+class Loop:
     """Layers from `first` on: a pattern of `period` layers, `repeats` times; one loop."""
 
     first: int
@@ -85,20 +86,22 @@ class Run:
     repeats: int
 
 
-def runs(signatures: Sequence[Hashable]) -> list[Run]:
-    """Cuts a stack into runs so that the fewest layers have to be compiled.
+def loops(signatures: Sequence[Hashable]) -> list[Loop]:
+    """Cuts a stack into loops so that the fewest layers have to be compiled.
 
     Args:
       signatures: of each layer; layers of one signature are computed by the same code.
     """
-    best: list[tuple[int, int, list[Run]]] = [(0, 0, [])]  # layers compiled, runs, for each prefix
+    best: list[tuple[int, int, list[Loop]]] = [
+        (0, 0, [])
+    ]  # layers compiled, loops, for each prefix
     for end in range(1, len(signatures) + 1):
         options = []
         for first in range(end):
             period = _period(signatures[first:end])
             compiled, count, before = best[first]
-            run = Run(first, period, (end - first) // period)
-            options.append((compiled + period, count + 1, [*before, run]))
+            loop = Loop(first, period, (end - first) // period)
+            options.append((compiled + period, count + 1, [*before, loop]))
         best.append(min(options, key=lambda option: option[:2]))
     return best[-1][2]
 
@@ -119,7 +122,7 @@ def divide(
       shapes: stacked names to shapes.
       claims: for each of them, (start, stop, claim) over axis 0, in order and without gaps; a
         parameter outside the layers and the tables has one. Rows of different claims, and layers of
-        different runs, become different leaves.
+        different loops, become different leaves.
 
     Returns:
       Leaf names to claims.
@@ -127,15 +130,15 @@ def divide(
     found: dict[str, Claim] = {}
     layered = {name: _expanded(claims[name]) for name in shapes if name.startswith(LAYERS)}
     depth = len(next(iter(layered.values()), []))
-    stack = runs([tuple(row[i] for row in layered.values()) for i in range(depth)])
+    stack = loops([tuple(row[i] for row in layered.values()) for i in range(depth)])
     for name, shape in shapes.items():
         if name not in layered:
             for start, stop, claim in _merged(claims[name]):
                 rows = None if stop - start == shape[0] else range(start, stop)
                 found[Leaf(name, rows).name] = claim
             continue
-        for run in stack:
-            layers = range(run.first, run.first + run.period * run.repeats)
+        for loop in stack:
+            layers = range(loop.first, loop.first + loop.period * loop.repeats)
             for claim in dict.fromkeys(layered[name][i] for i in layers):
                 taken = [i for i in layers if layered[name][i] == claim]
                 found[Leaf(name, _rows(taken, depth)).name] = claim
@@ -164,13 +167,13 @@ class Layout:
 
     Attributes:
       tables: for each parameter outside the layers, its leaves in the order of their rows.
-      stack: runs of layers.
-      places: for each run, by parameter, the leaf of each place in the pattern and how many of the
+      stack: loops of layers.
+      places: for each loop, by parameter, the leaf of each place in the pattern and how many of the
         leaf's rows in one repeat come before it.
     """
 
     tables: Mapping[str, tuple[str, ...]]
-    stack: tuple[Run, ...]
+    stack: tuple[Loop, ...]
     places: tuple[Places, ...]
 
 
@@ -200,10 +203,10 @@ def layout(names: tuple[str, ...], parameters: tuple[tuple[str, tuple[int, ...]]
     layered = {name: rows for name, rows in owner.items() if name.startswith(LAYERS)}
     tables = {name: tuple(dict.fromkeys(owner[name])) for name in owner.keys() - layered.keys()}
     depth = len(next(iter(layered.values()), []))
-    stack = runs([tuple(rows[i] for rows in layered.values()) for i in range(depth)])
+    stack = loops([tuple(rows[i] for rows in layered.values()) for i in range(depth)])
     places = []
-    for run in stack:
-        pattern = range(run.first, run.first + run.period)
+    for loop in stack:
+        pattern = range(loop.first, loop.first + loop.period)
         of: dict[str, tuple[tuple[str, int], ...]] = {}
         for name, rows in layered.items():
             here = [rows[i] for i in pattern]

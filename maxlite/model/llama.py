@@ -22,7 +22,7 @@ from maxlite.model.head import Head
 from maxlite.model.initial import initialize
 from maxlite.model.layers import Context, DecoderLayer, RMSNorm, Table, Variables
 from maxlite.model.layout import constrain
-from maxlite.model.leaves import Layout, Places, Run, layout, leaf
+from maxlite.model.leaves import Layout, Loop, Places, layout, leaf
 from maxlite.model.remat import policy
 from maxlite.model.variables import Frozen, stored
 from maxlite.parameters import EMBEDDING, HEAD, LAYERS, shapes
@@ -131,21 +131,21 @@ class Llama(nnx.Module):
     def _layers(
         self, x_BSD: jax.Array, context: Context, cache: Cache | None
     ) -> tuple[jax.Array, Cache | None]:
-        for run, places in zip(self.plan.stack, self.plan.places, strict=True):
-            x_BSD, cache = self._run(run, places, x_BSD, context, cache)
+        for loop, places in zip(self.plan.stack, self.plan.places, strict=True):
+            x_BSD, cache = self._loop(loop, places, x_BSD, context, cache)
         return x_BSD, cache
 
-    def _run(
-        self, run: Run, places: Places, x_BSD: jax.Array, context: Context, cache: Cache | None
+    def _loop(
+        self, loop: Loop, places: Places, x_BSD: jax.Array, context: Context, cache: Cache | None
     ) -> tuple[jax.Array, Cache | None]:
-        """One loop: in each turn as many layers as the run's pattern has."""
+        """One loop: in each turn as many layers as the loop's pattern has."""
         kinds = {own: self.model.layers[own] for parts in places.values() for own, _ in parts}
 
         def turns_of(x: jax.Array) -> jax.Array:
-            return x.reshape(run.repeats, -1, *x.shape[1:])
+            return x.reshape(loop.repeats, -1, *x.shape[1:])
 
         stack = {own: jax.tree.map(turns_of, stored(variable)) for own, variable in kinds.items()}
-        unrolled = self.scan_unroll >= run.period * run.repeats
+        unrolled = self.scan_unroll >= loop.period * loop.repeats
 
         def layer_at(place: int) -> Callable[..., Any]:
             own = {name: parts[place] for name, parts in places.items()}
@@ -157,14 +157,14 @@ class Llama(nnx.Module):
                     for name, (at, i) in own.items()
                 }
                 decoder = DecoderLayer(variables, LAYERS[:-1], self.arch, self.backend)
-                layer = run.first + number * run.period + place
+                layer = loop.first + number * loop.period + place
                 key = None if context.key is None else jax.random.fold_in(context.key, layer)
                 return decoder(x_BSD, context._replace(key=key), cache, layer)
 
             # The loop itself keeps the two passes apart; unrolled whole, there is no loop.
             return jax.checkpoint(apply, prevent_cse=unrolled, policy=self.policy)
 
-        pattern = [layer_at(place) for place in range(run.period)]
+        pattern = [layer_at(place) for place in range(loop.period)]
 
         def body(carry, turn):
             arrays, number = turn
@@ -172,8 +172,8 @@ class Llama(nnx.Module):
                 carry = apply(arrays, *carry, number)
             return carry, None
 
-        turns = (stack, jnp.arange(run.repeats))
-        unroll = max(1, self.scan_unroll // run.period)
+        turns = (stack, jnp.arange(loop.repeats))
+        unroll = max(1, self.scan_unroll // loop.period)
         carry, _ = jax.lax.scan(body, (x_BSD, cache), turns, unroll=unroll)
         return carry
 

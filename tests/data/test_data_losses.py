@@ -7,13 +7,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from maxlite.data.losses import Losses, Of, read_losses
+from maxlite.data.losses import Losses, Scored, read_losses
 from maxlite.data.losses_work import Work
 from maxlite.errors import InputError
 
 
 def of(sequences, **changes):
-    return Of(
+    return Scored(
         **{"order": "o", "model": "m", "dtype": "float32", "steps": sequences} | changes,
         batch_size=1,
     )

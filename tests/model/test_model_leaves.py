@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from maxlite.model.leaves import Leaf, Run, divide, layout, leaf, runs
+from maxlite.model.leaves import Leaf, Loop, divide, layout, leaf, loops
 from maxlite.model.llama import bind, shapes
 from maxlite.model.loss import summed_loss
 
@@ -36,14 +36,14 @@ def test_a_name_says_which_rows(rows, text):
 
 
 def test_a_stack_is_cut_so_that_little_is_compiled():
-    assert runs("F" * 32) == [Run(0, 1, 32)]
-    assert runs("FT" * 24) == [Run(0, 2, 24)]
-    assert runs("FFFFT" * 8) == [Run(0, 5, 8)]  # LLaMA-Pro
-    assert runs("TT" + "F" * 28 + "TT") == [Run(0, 1, 2), Run(2, 1, 28), Run(30, 1, 2)]
-    assert sum(run.period for run in runs("FTFTF")) == 3
-    assert runs("") == []
+    assert loops("F" * 32) == [Loop(0, 1, 32)]
+    assert loops("FT" * 24) == [Loop(0, 2, 24)]
+    assert loops("FFFFT" * 8) == [Loop(0, 5, 8)]  # LLaMA-Pro
+    assert loops("TT" + "F" * 28 + "TT") == [Loop(0, 1, 2), Loop(2, 1, 28), Loop(30, 1, 2)]
+    assert sum(loop.period for loop in loops("FTFTF")) == 3
+    assert loops("") == []
     for stack in ("FFTTFTFF", "TFFTFFTTTF", "FTTFTTFTTFTF"):
-        found = runs(stack)
+        found = loops(stack)
         again = [stack[r.first : r.first + r.period] * r.repeats for r in found]
         assert "".join(again) == stack
 
@@ -120,7 +120,7 @@ def test_leaves_that_are_no_partition_are_refused(tiny):
     arch = tiny()
     whole = tuple(shapes(arch).items())
     names = tuple(n for n, _ in whole if n != UP)
-    assert layout((*names, UP), whole).stack == (Run(0, 1, 3),)
+    assert layout((*names, UP), whole).stack == (Loop(0, 1, 3),)
     for more in ((), (f"{UP}[0:2]",), (UP, f"{UP}[0:1]"), (f"{UP}[0:4]",), (UP, "model.rotary")):
         with pytest.raises(ValueError, match=r"up_proj|rotary"):
             layout((*names, *more), whole)

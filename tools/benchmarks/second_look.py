@@ -24,13 +24,13 @@ from tqdm import tqdm
 from maxlite.config import Checkpoint, Config, Data, Eval, Optimizer, Source, resolve
 from maxlite.console import say
 from maxlite.data.corpus import load_corpus
-from maxlite.data.losses import Of, read_losses
+from maxlite.data.losses import Scored, read_losses
 from maxlite.data.losses_work import Work
 from maxlite.data.orders import read_order, write_order
 from maxlite.data.resample import resample
 from maxlite.errors import InputError
 from maxlite.hf.signature import signature
-from maxlite.scoring import score
+from maxlite.sequence_losses import score
 from maxlite.state.ready import every_device, ready_model
 from maxlite.training import loop
 
@@ -148,7 +148,7 @@ def _scored(run: Path, out: Path) -> Any:
     steps = json.loads((run / "run.json").read_text(encoding="utf-8"))["config"]["steps"]
     corpus = load_corpus(settings, ready.tokenizer, 0, LENGTH, BATCH, progress=False)
     model = signature(ready.source.tensors)
-    of = Of(corpus.file.fingerprint, model, str(np.dtype(ready.dtype)), steps, BATCH)
+    of = Scored(corpus.file.fingerprint, model, str(np.dtype(ready.dtype)), steps, BATCH)
     score(ready, corpus, Work(out, of, ready.where), BATCH)
     return read_losses(out)
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from commands import call
 
-from maxlite.scorer import TextScorer, load_scorer
 from maxlite.state.ready import ready_model
+from maxlite.text_scorer import TextScorer, load_scorer
 
 
 @pytest.fixture(scope="module")
