@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding
 
 from maxlite import storage
-from maxlite.config import Config
+from maxlite.config import Architecture, Config
 from maxlite.console import human, say
 from maxlite.data.chat_tokens import taught
 from maxlite.data.corpus import Corpus, load_corpus
@@ -119,55 +119,22 @@ def _prepared(config: Config, run: RunFolder | None) -> Job:
     resumed, problems = _resumable(run, config) if run else (-1, {})
     mesh = mesh_lib.make_mesh(config.mesh)
     mesh_lib.check_batch(mesh, config.batch_size, config.accumulate, config.seq_len)
-
-    if run and (resumed >= 0 or run.base):  # with a base it begins again from what it rests on
-        source = run_files(run)
-        tokenizer = load_tokenizer(run.model)
-    elif config.model:
-        _check_finished(storage.place(config.model))
-        source = open_model(str(located(config, run)), init=config.init)
-        if config.data.tokenizer:
-            tokenizer = load_tokenizer(config.data.tokenizer)
-            source.files = {**without_tokenizer(source.files), **tokenizer.files}
-        else:
-            tokenizer = load_tokenizer(source.files)
-    elif config.init:
-        raise InputError("config key 'init' changes a model, and 'model' is empty: name the model")
-    elif config.data.tokenizer:
-        tokenizer = load_tokenizer(config.data.tokenizer)
-        source = random_model(config.architecture, tokenizer, config.seed)
-        source.files = dict(tokenizer.files)
-    else:
-        raise InputError(
-            "config keys 'model' and 'data.tokenizer' are both empty; a model of random weights "
-            "needs a tokenizer: a folder, a tokenizer.model or a tokenizer.json"
-        )
+    source, tokenizer = _opened(config, run, resumed)
     arch = source.architecture
     for note in source.notes:
         say(f"{source.where}: {note}", speak)
-    check_rows(tokenizer, arch.vocab_size)
-    if tokenizer.rows < arch.vocab_size:
-        say(
-            f"{arch.vocab_size - tokenizer.rows} of the model's {arch.vocab_size} vocabulary rows "
-            "are beyond the tokenizer: they are kept, and are never a target",
-            speak,
-        )
-    if config.seq_len > arch.max_position_embeddings:
-        raise InputError(
-            f"seq_len {config.seq_len} is more than the model's max_position_embeddings of "
-            f"{arch.max_position_embeddings}; lower seq_len"
-        )
+    _check_rows_and_context(config, arch, tokenizer, speak)
     dtype = jnp.dtype(config.dtype)
     with jax.set_mesh(mesh):
         # Without weights: refuses settings that it does not know.
         llama.Llama(arch, dtype=dtype, attention=config.attention, remat=config.remat)
         say(attention.described(config.attention, config.seq_len, arch.head_dim, dtype), speak)
     mesh_lib.check_heads(mesh, arch)
-    inserted = metadata.inserted(source.metadata, source.where)
     kept = None
     if config.keep_optimizer and resumed < 0:
         kept = moments(config.model, config.init)
     begun = kept.counts() if kept else run.description.get("begun", {}) if run else {}
+    inserted = metadata.inserted(source.metadata, source.where)
     claims = claim(config.train, arch, inserted, begun)
     if claims.frozen and source.where == "random weights":
         raise InputError(
@@ -177,23 +144,9 @@ def _prepared(config: Config, run: RunFolder | None) -> Job:
     if config.frozen_dtype == nf4.NAME:
         nf4.check()
     shardings = mesh_lib.shardings(mesh, claims.shapes)
-    corpus = load_corpus(
-        config.data,
-        tokenizer,
-        seed=config.seed,
-        seq_len=config.seq_len,
-        batch_size=config.batch_size,
-        progress=speak,
-    )
+    corpus = _read(config, run, tokenizer, speak)
     if corpus.template:
         source.files = dict(taught(source.files, corpus.template, tokenizer))
-    corpus.order.check_length(config.steps * config.batch_size)
-    if run and run.description["order"] != corpus.order.fingerprint:
-        read = config.data.order or ", ".join(listed.source.glob for listed in corpus.file.sources)
-        raise InputError(
-            f"the text of the run in {run.path} is not what it began with: {read} has another "
-            "content, held-out share or tokenizer; restore the files, or choose another out"
-        )
     return Job(
         config=config,
         source=source,
@@ -207,6 +160,68 @@ def _prepared(config: Config, run: RunFolder | None) -> Job:
         resumed=resumed,
         problems=problems,
     )
+
+
+def _opened(config: Config, run: RunFolder | None, resumed: int) -> tuple[ModelSource, Tokenizer]:
+    """What the run grows from and its tokenizer: of the run itself, a model, or random weights."""
+    if run and (resumed >= 0 or run.base):  # with a base it begins again from what it rests on
+        return run_files(run), load_tokenizer(run.model)
+    named = config.data.tokenizer
+    if config.model:
+        _check_finished(storage.place(config.model))
+        source = open_model(str(located(config, run)), init=config.init)
+        tokenizer = load_tokenizer(named or source.files)
+        if named:
+            source.files = {**without_tokenizer(source.files), **tokenizer.files}
+        return source, tokenizer
+    if config.init:
+        raise InputError("config key 'init' changes a model, and 'model' is empty: name the model")
+    if not named:
+        raise InputError(
+            "config keys 'model' and 'data.tokenizer' are both empty; a model of random weights "
+            "needs a tokenizer: a folder, a tokenizer.model or a tokenizer.json"
+        )
+    tokenizer = load_tokenizer(named)
+    source = random_model(config.architecture, tokenizer, config.seed)
+    source.files = dict(tokenizer.files)
+    return source, tokenizer
+
+
+def _check_rows_and_context(
+    config: Config, arch: Architecture, tokenizer: Tokenizer, speak: bool
+) -> None:
+    check_rows(tokenizer, arch.vocab_size)
+    if tokenizer.rows < arch.vocab_size:
+        say(
+            f"{arch.vocab_size - tokenizer.rows} of the model's {arch.vocab_size} vocabulary rows "
+            "are beyond the tokenizer: they are kept, and are never a target",
+            speak,
+        )
+    if config.seq_len > arch.max_position_embeddings:
+        raise InputError(
+            f"seq_len {config.seq_len} is more than the model's max_position_embeddings of "
+            f"{arch.max_position_embeddings}; lower seq_len"
+        )
+
+
+def _read(config: Config, run: RunFolder | None, tokenizer: Tokenizer, speak: bool) -> Corpus:
+    """The text, which must be what a run that goes on has begun with."""
+    corpus = load_corpus(
+        config.data,
+        tokenizer,
+        seed=config.seed,
+        seq_len=config.seq_len,
+        batch_size=config.batch_size,
+        progress=speak,
+    )
+    corpus.order.check_length(config.steps * config.batch_size)
+    if run and run.description["order"] != corpus.order.fingerprint:
+        read = config.data.order or ", ".join(listed.source.glob for listed in corpus.file.sources)
+        raise InputError(
+            f"the text of the run in {run.path} is not what it began with: {read} has another "
+            "content, held-out share or tokenizer; restore the files, or choose another out"
+        )
+    return corpus
 
 
 def _check_finished(model: Place) -> None:
