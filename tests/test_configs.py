@@ -18,9 +18,6 @@ from maxlite.parameters import EMBEDDING, HEAD, LAYERS
 from maxlite.plan import plan
 from maxlite.transforms import AddLora
 
-# `call` runs as a program what is imported here.
-pytestmark = pytest.mark.filterwarnings("ignore:.*found in sys.modules:RuntimeWarning")
-
 CONFIGS = flags._HERE / "configs"
 FILES = sorted(  # without those of cleanings and recipes
     str(path.relative_to(CONFIGS))

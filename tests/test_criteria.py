@@ -2,13 +2,9 @@
 
 import json
 
-import pytest
 from commands import call, run
 
 from maxlite.hf.folder import open_folder
-
-# `call` runs as a program what is imported here.
-pytestmark = pytest.mark.filterwarnings("ignore:.*found in sys.modules:RuntimeWarning")
 
 
 def test_criteria_are_compared_with_random_weights(tiny_folder, tmp_path):

@@ -25,9 +25,6 @@ from maxlite.training.optim import make_optimizer
 from maxlite.training.step import State, make_step, new_counters
 from maxlite.transforms import Untie, UpscaleDepth
 
-# `call` runs as a program what is imported here.
-pytestmark = pytest.mark.filterwarnings("ignore:.*found in sys.modules:RuntimeWarning")
-
 SOLAR = Architecture(
     vocab_size=40_960,
     hidden_size=4096,

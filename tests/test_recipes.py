@@ -13,9 +13,6 @@ from maxlite import flags
 from maxlite.recipe import Adaptation
 from maxlite.recipe.steps import resolve, steps
 
-# `call` runs as a program what is imported here.
-pytestmark = pytest.mark.filterwarnings("ignore:.*found in sys.modules:RuntimeWarning")
-
 KOREAN = {"cleaning": "korean.py", "script": "Hangul"}
 RECIPES = {
     "eeve": {"first": 6, "tokens": 4000},  # the stages before are like these

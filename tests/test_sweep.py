@@ -12,9 +12,6 @@ from maxlite import flags
 from maxlite.recipe import Recipe
 from maxlite.recipe.steps import resolve, steps
 
-# `call` runs as a program what is imported here.
-pytestmark = pytest.mark.filterwarnings("ignore:.*found in sys.modules:RuntimeWarning")
-
 TINY = {"parameters": 60_000, "depths": "1,3", "expansions": 2, "head_dim": 8, "steps": 200}
 TINY |= {"ffn_multiple": 4, "batch_size": 8, "seq_len": 16, "held_out": 0.1}
 

@@ -13,8 +13,6 @@ from maxlite.plan import GIB, analytic, compiled, hlo, plan, program
 from maxlite.plan.topology import parse
 from maxlite.state import mesh as mesh_lib
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*found in sys.modules:RuntimeWarning")
-
 SHAPE = {
     "vocab_size": 512,
     "base_rows": 384,

@@ -8,9 +8,6 @@ import time
 import pytest
 from commands import call, finish, run, snapshot, start, strike
 
-# `call` runs as a program what is imported here.
-pytestmark = pytest.mark.filterwarnings("ignore:.*found in sys.modules:RuntimeWarning")
-
 RECIPE = '''
 from dataclasses import dataclass
 from maxlite.recipe import Recipe, Step
