@@ -141,7 +141,7 @@ class RepeatedLines(Corpuswide):
     def resolve(
         self, signatures: Sequence[np.ndarray], matches: Sequence[np.ndarray]
     ) -> list[np.ndarray]:
-        """The hashes of all lines to remove, ascending; the same for each shard."""
+        """The hashes of all lines to remove, uint64 [lines], ascending; the same for each shard."""
         return [np.sort(np.concatenate(matches))] * len(signatures)
 
     def judge(self, texts: Sequence[str], verdict: np.ndarray, start: int) -> list[Result]:

@@ -126,10 +126,12 @@ class BestPredicted(Predicted, Corpuswide):
             raise self.refuse("keep", "it would keep all or nothing")
 
     def sign(self, texts: Sequence[str]) -> np.ndarray:
+        """Bits per byte, float32 [texts]."""
         return self.bits(texts).astype(np.float32)
 
     def match(self, part: int, parts: int, signatures: Sequence[np.ndarray]) -> np.ndarray:
-        return np.zeros(0, np.float32)  # a rank is no matter of pairs
+        """Nothing: a rank is no matter of pairs; float32 [0]."""
+        return np.zeros(0, np.float32)
 
     def resolve(
         self, signatures: Sequence[np.ndarray], matches: Sequence[np.ndarray]

@@ -138,5 +138,11 @@ class Corpuswide(Step):
         raise NotImplementedError
 
     def judge(self, texts: Sequence[str], verdict: np.ndarray, start: int) -> list[Result]:
-        """Like `apply`, for documents from number `start` on of the shard with that verdict."""
+        """Like `apply`, for documents from number `start` on of a shard.
+
+        Args:
+          texts: the documents.
+          verdict: what `resolve` gave for the shard, mapped into memory.
+          start: the number of the first of them in the shard.
+        """
         raise NotImplementedError

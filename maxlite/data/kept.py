@@ -66,7 +66,7 @@ class KeptOrder(Order):
         self.phases = [(0, tuple(map(float, self._sums)))]
 
     def places(self, numbers: np.ndarray) -> tuple[np.ndarray, ...]:
-        """As in `Order`; the epoch says how often all that is kept was read before."""
+        """As in `Order`, int64 [N]; the epoch says how often all that is kept was read before."""
         numbers = np.asarray(numbers, np.int64)
         at = _places(len(self.kept), self._content, self.seed, numbers)
         source, _, window = self.base.places(self.kept[at])

@@ -43,7 +43,7 @@ class LazyArray(Protocol):
         ...
 
     def read(self, index: Any = ...) -> np.ndarray:
-        """The values, or those that slices select."""
+        """The values in `shape` and `dtype`, or those that slices select."""
         ...
 
     def rows(self, start: int, stop: int) -> "LazyArray":
@@ -81,7 +81,7 @@ class StoredTensor(abc.ABC):
         """The rows in order, in parts."""
 
     def blocks(self, nbytes: int = BLOCK) -> Iterator[np.ndarray]:
-        """The tensor's bytes in order, as uint8 arrays of at most `nbytes`."""
+        """The tensor's bytes in order, as uint8 [N] of at most `nbytes`."""
         flat = type(self)(self.path, self.offset, (self.nbytes,), np.dtype(np.uint8))
         for start in range(0, self.nbytes, nbytes):
             yield flat.read(slice(start, start + nbytes))

@@ -41,7 +41,7 @@ class Backend(Protocol):
         ...
 
     def encode_inside(self, parts: list[bytes]) -> list[np.ndarray]:
-        """`encode` for what stands inside a text; broken characters become byte pieces."""
+        """`encode` for parts of a text, int32 [T] each; broken characters become byte pieces."""
         ...
 
 

@@ -29,7 +29,10 @@ class State(NamedTuple):
 
 
 def new_counters() -> dict[str, jax.Array]:
-    """int32: step: done; skipped: of these, not applied; skipped_in_row: the latest streak."""
+    """What a run counts, int32 scalars.
+
+    step: done; skipped: of these, not applied; skipped_in_row: the latest streak.
+    """
     return {name: jnp.zeros((), jnp.int32) for name in ("step", "skipped", "skipped_in_row")}
 
 
