@@ -20,7 +20,7 @@ from maxlite.data.corpus import load_corpus
 from maxlite.data.orders import read_order
 from maxlite.data.sets import named_parts, run_parts
 from maxlite.errors import InputError
-from tools import cli, order
+from tools import cli, orders
 
 FLAGS = flags.FLAGS
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")  # what could change how a terminal behaves
@@ -45,12 +45,12 @@ def main():
     cli.require("run")
     path = storage.place(FLAGS.run)
     file, (steps, batch_size) = read_order(path), _read(path)
-    tokenizer = order.tokenizer(path)
+    tokenizer = orders.tokenizer(path)
     if FLAGS.text:
         parts = named_parts(FLAGS.text, FLAGS.field, FLAGS.txt, FLAGS.held_out)
     elif FLAGS.held_out:
         raise InputError("--held_out is for --text; a run knows what it holds out")
-    elif order.is_run(path):
+    elif orders.is_run(path):
         parts = run_parts(path)
     else:
         raise InputError(f"--text must be given: the order in {path} is no run, and judges nothing")
@@ -78,7 +78,7 @@ def main():
 
 def _read(path):
     """How many steps were read, and the sequences of each."""
-    if not order.is_run(path):
+    if not orders.is_run(path):
         if not FLAGS.steps:
             raise InputError(f"--steps must be given: the order in {path} is no run, with its own")
         return FLAGS.steps, FLAGS.batch_size or Config().batch_size
@@ -86,7 +86,7 @@ def _read(path):
     steps = FLAGS.steps or (json.loads(status.read_bytes())["step"] if status.is_file() else 0)
     if not steps:
         raise InputError(f"the run in {path} has read nothing yet; --steps says how far to look")
-    return steps, FLAGS.batch_size or order.config(path)["batch_size"]
+    return steps, FLAGS.batch_size or orders.config(path)["batch_size"]
 
 
 def _print(found):

@@ -17,7 +17,7 @@ from absl import flags
 
 from maxlite import outputs
 from maxlite.console import say
-from maxlite.data.losses import Of, read_losses
+from maxlite.data.losses import Scored, read_losses
 from maxlite.data.orders import OrderFile, read_order, write_order
 from maxlite.data.resample import chances, kept_shares, resample
 from maxlite.report import rounds
@@ -81,7 +81,7 @@ def main() -> dict[str, Any] | None:
     return figures
 
 
-def _sources(order: OrderFile, kept: np.ndarray, of: Of) -> list[dict[str, Any]]:
+def _sources(order: OrderFile, kept: np.ndarray, of: Scored) -> list[dict[str, Any]]:
     """The share of the sequences that each source has, before and after."""
     sources = order.source_of(np.arange(of.sequences), of.batch_size)
     before, after = (np.bincount(x, minlength=len(order.sources)) for x in (sources, sources[kept]))

@@ -24,7 +24,7 @@ from maxlite.data.losses import Scored, read_losses
 from maxlite.data.losses_work import Work
 from maxlite.data.orders import read_order
 from maxlite.errors import InputError
-from tools import cli, hub, order
+from tools import cli, hub, orders
 
 FLAGS = flags.FLAGS
 _QUANTILES = (0.0, 0.1, 0.5, 0.9, 1.0)
@@ -47,7 +47,7 @@ def main() -> dict[str, Any] | None:
     if FLAGS.part >= FLAGS.parts:
         raise InputError(f"--part={FLAGS.part} must be below --parts={FLAGS.parts}")
     out, path = (Path(FLAGS[name].value).expanduser() for name in ("out", "order"))
-    file, began = read_order(path), order.config(path)
+    file, began = read_order(path), orders.config(path)
     if FLAGS.part < 0:
         cli.check_out(out)  # before any work
 
@@ -69,7 +69,7 @@ def main() -> dict[str, Any] | None:
     settings = Data(order=str(path))
     size = FLAGS.batch_size or began["batch_size"]
     corpus = load_corpus(settings, ready.tokenizer, file.seed, file.seq_len, size, progress=first)
-    own = began["steps"] if order.is_run(path) else 0
+    own = began["steps"] if orders.is_run(path) else 0
     of = Scored(
         order=corpus.file.fingerprint,
         model=signature(ready.source.tensors),

@@ -25,7 +25,7 @@ from maxlite.data.orders import read_order
 from maxlite.errors import InputError
 from maxlite.storage import Place
 from maxlite.tokenizer import Tokenizer
-from tools import cli, order
+from tools import cli, orders
 
 FLAGS = flags.FLAGS
 _COLOURS = (36, 33, 35, 32, 34, 31)  # cyan first, red last
@@ -44,9 +44,9 @@ def main() -> dict[str, Any] | None:
     cli.require("order")
     path = storage.place(FLAGS.order)
     file = read_order(path)
-    began = order.config(path)
+    began = orders.config(path)
     steps, batch_size = (FLAGS[k].value or began[k] for k in ("steps", "batch_size"))
-    tokenizer = order.tokenizer(path)
+    tokenizer = orders.tokenizer(path)
     settings = Data(order=str(path))
     if FLAGS.dry_run:
         file.check(settings, tokenizer, file.seq_len)
