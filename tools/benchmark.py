@@ -3,6 +3,7 @@
   attention   every backend that runs here, beside the dense one and beside torch's
   checkpoint  how long a save holds up training, beside a step; and a step while it is written
   data        packed sequences that are read, beside what a step consumes; tokenising, cleaning
+  drift       how far old rows move that a hook should hold, beside rows that are frozen
   import      a model folder onto this machine's devices: time and peak memory, beside transformers
   freeze      a step with a part frozen, beside the full step and a hook that masks gradients
   loss        the loss in chunks with its gradient, beside the plain one and PyTorch's
@@ -65,6 +66,7 @@ VERBS = {
     "attention": "attention",
     "checkpoint": "checkpointing",
     "data": "data",
+    "drift": "drift",
     "freeze": "freeze",
     "import": "importing",
     "loss": "loss",
