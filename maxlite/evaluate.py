@@ -62,13 +62,20 @@ def views(ready: Ready, parts: Sequence[sets.Part]) -> list[View]:
     """The documents of each part as a model's tokenizer writes them.
 
     Raises:
-      InputError: the model has no tokenizer, or text cannot be read.
+      InputError: the model has no tokenizer, text cannot be read, or no document is held out.
     """
     try:
         tokenizer = ready.tokenizer
     except InputError as e:
         raise InputError(f"{ready.where} cannot be judged on text: {e}") from None
-    return [part.view(tokenizer) for part in parts]
+    found = [part.view(tokenizer) for part in parts]
+    if not any(map(len, found)):
+        raise InputError(
+            f"none of the {sum(len(view.cache) for view in found)} documents is held out at "
+            f"{parts[0].held_out:g}, so there is nothing to judge on; name more text, or hold out "
+            "a larger share"
+        )
+    return found
 
 
 def evaluated(
