@@ -20,6 +20,7 @@ from maxlite.data.corpus import load_corpus
 from maxlite.data.orders import read_order
 from maxlite.data.sets import named_parts, run_parts
 from maxlite.errors import InputError
+from maxlite.state.run import RunFolder, is_run
 from maxlite.tokenizer import load_tokenizer
 from tools import cli
 
@@ -46,6 +47,8 @@ flags.DEFINE_string("tokenizer", "", "A folder, or a .model or .json file; empty
 def main():
     cli.require("run")
     path = storage.place(FLAGS.run)
+    if is_run(path) and RunFolder(path).description.get("kind") == "import":
+        raise InputError(f"{path} is an imported model, which has not trained: it has read nothing")
     file, (steps, batch_size) = read_order(path), _read(path)
     if not FLAGS.tokenizer and not (path / "model").is_dir():
         raise InputError(
@@ -106,8 +109,9 @@ def _print(found):
         where = ", ".join(f"{n:,} in {name}" for name, n in one["sources"].items())
         short = one["documents"] - one["judged"]
         left_out = f"; {short:,} documents are too short to judge" if short else ""
+        share = f"{one['overlap']:.2%}" if one["judged"] else "–"
         print(
-            f"{one['overlap']:>8.2%} {read:>20} {one['judged']:>10,} {one['touched']:>9,} "
+            f"{share:>8} {read:>20} {one['judged']:>10,} {one['touched']:>9,} "
             f"{one['mostly']:>9,}  {one['name']}{f' ({where})' if where else ''}{left_out}"
         )
     for one in found:
