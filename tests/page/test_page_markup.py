@@ -71,14 +71,14 @@ def test_nothing_unseen_is_left(text):
 
 
 def test_figures_stand_on_the_right():
-    rows = [["a", "1,234", "×0.5", "5 (2 new)", "–", "12 cats", page.code("1")],
-            ["b", "-5.25%", "+3k", "0", "1.5M", "7", "2"]]  # fmt: skip
-    read = pages.read(page.table("abcdefg", rows, "label"))
+    rows = [["a", "1,234", "×0.5", "5 (2 new)", "–", "12 cats", page.code("1"), "2 min 06 s"],
+            ["b", "-5.25%", "+3k", "0", "1.5T", "7", "2", "0.25 s"]]  # fmt: skip
+    read = pages.read(page.table("abcdefgh", rows, "label"))
     cells = read.all("tbody")[0].all("tr")[0].inside
     assert [c.attributes.get("class") == "figure" for c in cells] == [
-        False, True, True, True, True, False, False,
+        False, True, True, True, True, False, False, True,
     ]  # fmt: skip
-    assert [c.name for c in cells] == ["th"] + 6 * ["td"]
+    assert [c.name for c in cells] == ["th"] + 7 * ["td"]
     box = read.all("div", class_="scroll")[0]
     assert box.attributes["aria-label"] == "label" and box.attributes["tabindex"] == "0"
 

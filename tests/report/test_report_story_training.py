@@ -9,7 +9,7 @@ from maxlite.data.orders import Listed, OrderFile, write_order
 from maxlite.mixture import Source
 from maxlite.report import stages
 from maxlite.report.story_page import page
-from maxlite.report.story_training import cost, curves, mixture
+from maxlite.report.story_training import cost, curves, mixture, trained
 
 ROOM = 8  # tokens a row of a past run
 
@@ -73,9 +73,33 @@ def test_what_it_cost_is_the_time_times_the_price(figures):
     assert not {row[-1] for row in rows} & {f"{each:,.2f}" for each in seconds}
 
 
+def test_one_stage_is_not_called_several(figures):
+    read_by = figures["stages"][1:]
+    (caption,) = read(mixture(figures | {"stages": read_by})).all("figcaption")
+    assert caption.text.endswith("tokens of one stage.")
+
+
+def test_memory_is_told_in_what_shows_it(figures):
+    """Of a small model it is less than a thousandth of a GiB."""
+    first, second = figures["stages"]
+    first["optimizer_gib"], second["optimizer_gib"] = 0.05, 0.0001
+    for section, label in (
+        (cost(figures), "Speed, memory and cost by stage"),
+        (trained(figures), "Parameters that trained, by stage"),
+    ):
+        shown = read(section)
+        assert "Optimizer MiB" in shown.text and "Optimizer GiB" not in shown.text
+        rows = cells(shown, label)
+        assert "51.200" in rows[0] and "0.102" in rows[1]
+    second["optimizer_gib"] = 1.5
+    shown = read(cost(figures))
+    assert "Optimizer GiB" in shown.text and "1.500" in shown.text
+
+
 def test_the_whole_cost_is_in_the_summary(figures):
     more = {"name": "b", "version": "0", "others": 0, "evaluations": [], "context": 8, "texts": [],
             "funnels": [], "rows": {}, "inputs": {}, "config": "", "vocabulary": {}}  # fmt: skip
     whole = sum(stage["seconds"] for stage in figures["stages"])
     (summary,) = pages.read(page(figures | more)).all("section", id="summary")
     assert f"{whole:,.2f} at 3600 an hour" in summary.text
+    assert "at most 100.0% trained in one stage" in summary.text
