@@ -62,13 +62,20 @@ def views(ready: Ready, parts: Sequence[sets.Part]) -> list[View]:
     """The documents of each part as a model's tokenizer writes them.
 
     Raises:
-      InputError: the model has no tokenizer, or text cannot be read.
+      InputError: the model has no tokenizer, text cannot be read, or no document is held out.
     """
     try:
         tokenizer = ready.tokenizer
     except InputError as e:
         raise InputError(f"{ready.where} cannot be judged on text: {e}") from None
-    return [part.view(tokenizer) for part in parts]
+    found = [part.view(tokenizer) for part in parts]
+    if not any(map(len, found)):
+        raise InputError(
+            f"none of the {sum(len(view.cache) for view in found)} documents is held out at "
+            f"{parts[0].held_out:g}, so there is nothing to judge on; name more text, or hold out "
+            "a larger share"
+        )
+    return found
 
 
 def evaluated(
@@ -97,6 +104,7 @@ def evaluated(
       InputError: as `views`, or a prompt is too long.
     """
     documents = views(ready, parts)
+    asked = [prompt_ids(ready.tokenizer, prompt) for prompt in prompts]  # or refused, before work
     found: list[Score] = []
     with ready.on_mesh():
         several = settings.rows * ready.mesh.size
@@ -104,7 +112,7 @@ def evaluated(
         for part, view in zip(parts, documents, strict=True):
             name = part.source.name.rsplit("/", 1)[-1]
             found.append(scorer(ready.params, {}, view, name, settings.documents))
-        samples = _samples(ready, prompts, settings)
+        samples = _samples(ready, prompts, asked, settings)
     by_set: dict[str, Score] = {}
     for part, score in zip(parts, found, strict=True):
         by_set[part.set] = by_set[part.set] + score if part.set in by_set else score
@@ -136,12 +144,13 @@ def _figures(score: Score, window: int) -> Figures:
     return score.figures() | {"context_chars": window / per_char if per_char else 0.0}
 
 
-def _samples(ready: Ready, prompts: Sequence[str], settings: Settings) -> list[Figures]:
+def _samples(
+    ready: Ready, prompts: Sequence[str], asked: Sequence[list[int]], settings: Settings
+) -> list[Figures]:
     if not prompts:
         return []
     tokenizer = ready.tokenizer
     generator = Generator(ready.bind, ready.architecture, tokenizer.rows, ready.dtype)
-    asked = [prompt_ids(tokenizer, prompt) for prompt in prompts]
     room = ready.architecture.max_position_embeddings - max(map(len, asked))
     count, stop = max(1, min(settings.new_tokens, room)), stop_ids(tokenizer, ready.source)
     size, found = min(settings.rows * ready.mesh.size, len(asked)), []

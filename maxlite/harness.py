@@ -89,7 +89,14 @@ class Harnessed(TemplateLM):
     def _loglikelihood_tokens(
         self, requests: Sequence[tuple[Any, list[int], list[int]]], **more: Any
     ) -> list[tuple[float, bool]]:
-        found = self._likelihoods([(context, after) for _, context, after in requests])
+        for asked, _, after in requests:
+            if not after:
+                raise InputError(
+                    f"a task asks how likely {asked[1]!r} is after {asked[0][-40:]!r}, and "
+                    f"{self._tokens.path} writes no token for it"
+                )
+        before = [self.prefix_token_id]
+        found = self._likelihoods([(context or before, after) for _, context, after in requests])
         answers = [(one.nats, one.greedy) for one in found]
         for (asked, _, _), answer in zip(requests, answers, strict=True):
             self.cache_hook.add_partial("loglikelihood", asked, answer)

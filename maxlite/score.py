@@ -35,7 +35,7 @@ class Score:
 
     nll: float
     scored: int  # tokens
-    tokens: int  # scored or not; BOS and EOS not counted
+    tokens: int  # scored or not; BOS and EOS not counted; of conversations those learnt
     bytes: int
     chars: int
     documents: int
@@ -146,7 +146,9 @@ class Scorer:
                 between()
             for sums in pending:
                 nll, scored = _add(nll, scored, sums)
-        return Score(nll, round(scored), view.tokens, view.bytes, view.chars, len(view))
+        # Of a conversation the bytes and characters are those of the responses alone.
+        tokens = view.tokens if view.learnt() is None else round(scored)
+        return Score(nll, round(scored), tokens, view.bytes, view.chars, len(view))
 
 
 def _add(nll: float, scored: float, sums: jax.Array) -> tuple[float, float]:

@@ -93,9 +93,31 @@ def test_what_a_run_holds_out_is_judged(desk, check, tiny_text, tmp_path):
     assert 50 < float(row.split("%")[0]) < 100
 
 
+def test_only_what_is_held_out_of_a_text(desk, check):
+    text = f"--text={desk}/check.txt"
+    whole, some = (check(text, *more)[0]["files"][0] for more in ([], ["--held_out=0.3"]))
+    assert 0 < some["documents"] < whole["documents"] == 41
+
+
+def test_what_holds_nothing_to_judge(desk, check, tmp_path):
+    tool, run = "tools.contamination", f"--run={desk}/run"
+    (tmp_path / "short.txt").write_text("too short\nas well\n")
+    short = f"{tmp_path}/short.txt"
+    told = refused(desk, tool, run, f"--text={short}")
+    assert "none of the 2 documents has 5 words" in told
+    told = refused(desk, tool, run, f"--text={short}", "--held_out=0.0001")
+    assert "no document is held out at 0.0001" in told
+    figures, table = check(f"--text={short},{desk}/check.txt", "--worst=0")
+    assert [one["judged"] for one in figures["files"]] == [0, 40]
+    assert table.splitlines()[1].split()[0] == "–"
+
+
 def test_what_cannot_be_compared(desk, tmp_path):
     tool, run = "tools.contamination", f"--run={desk}/run"
     text = f"--text={desk}/check.txt"
+    done(call("tools.import_hf", f"--model={desk}/model", f"--out={tmp_path}/imported"))
+    told = refused(desk, tool, f"--run={tmp_path}/imported", text)
+    assert "imported model, which has not trained" in told
     assert "--run must be given" in call(tool).sentence
     assert "evaluates nothing" in refused(desk, tool, run)
     assert "no order and no run" in refused(desk, tool, f"--run={desk}/model", text)

@@ -53,6 +53,11 @@ def test_by_language_and_domain(desk, evaluate):
     for key in ("bytes", "tokens", "documents"):
         assert groups["en"][key] == groups["en/a"][key] + groups["en/b"][key]
         assert found["total"][key] == groups["en"][key] + groups["xx"][key]
+    a, b = (group["bits_per_byte"] * group["bytes"] for group in map(groups.get, ("en/a", "en/b")))
+    assert groups["en"]["bits_per_byte"] == pytest.approx((a + b) / groups["en"]["bytes"])
+    whole = sum(file["bits_per_byte"] * file["bytes"] for file in found["files"])
+    assert found["total"]["bits_per_byte"] == pytest.approx(whole / found["total"]["bytes"])
+    assert {file["documents"] for file in found["files"]} == {30}
     for group in groups.values():
         expected = found["seq_len"] / group["tokens_per_char"]
         assert group["context_chars"] == pytest.approx(expected)
@@ -127,3 +132,34 @@ def test_what_is_held_out_is_what_training_leaves_out(desk, evaluate):
     assert held["documents"] == len(left) and len(trained) + len(left) == whole["documents"]
     lines = (desk / "text" / "en.txt").read_text("utf-8").splitlines()
     assert held["bytes"] == sum(len(lines[i].encode()) for i in left.index)
+
+
+def test_nothing_held_out_is_no_perfect_score(desk, evaluate, tmp_path):
+    lines = (desk / "text" / "en.txt").read_text("utf-8").splitlines()
+    (tmp_path / "few.txt").write_text("\n".join(lines[:3]) + "\n", "utf-8")
+    model, share = f"--model={desk}/model", "--held_out=0.001"
+    told = refused(desk, "tools.evaluate", model, f"--text={tmp_path}/few.txt", share)
+    assert "none of the 3 documents is held out at 0.001" in told
+    text = f"--text=few={tmp_path}/few.txt,xx={desk}/text/xx.txt"
+    for before in ([], [f"--before={desk}/other"]):
+        found, table = evaluate(model, text, "--held_out=0.05", *before)
+        few, xx = found["groups"]
+        assert (few["documents"], few["bits_per_byte"]) == (0, 0) and xx["documents"]
+        (row,) = (line.split() for line in table.splitlines() if line.endswith(" few"))
+        assert "–" in row and not {"0.0000", "0.000"} & {*row}
+
+
+def test_other_windows_and_fields(desk, evaluate, tmp_path):
+    """Windows that advance by less see more; a text is the same in whichever field it is."""
+    line = " ".join((desk / "text" / "en.txt").read_text("utf-8").splitlines()[:20])
+    (tmp_path / "one.txt").write_text(line + "\n", "utf-8")
+    (tmp_path / "one.jsonl").write_text(json.dumps({"text": "no", "said": line}) + "\n")
+    flags = [f"--model={desk}/run", "--seq_len=16"]
+    plain, near, far = (
+        evaluate(*flags, f"--text={tmp_path}/one.txt", *more)[0]["total"]
+        for more in ([], ["--stride=1"], ["--stride=16"])
+    )
+    assert len({plain["loss"], near["loss"], far["loss"]}) == 3
+    assert near["tokens"] == plain["tokens"] == far["tokens"] > 48
+    again = evaluate(*flags, f"--text={tmp_path}/one.jsonl", "--field=said")[0]["total"]
+    assert again == plain

@@ -67,6 +67,9 @@ def test_the_likeliest_continuation_is_greedy(ready, likelihoods):
         assert len(best) == 1
     found = likelihoods([(context, continuation), (context, [*continuation[:3], 399])])
     assert [one.greedy for one in found] == [True, continuation[3] == 399]
+    other = [399 if token != 399 else 398 for token in continuation[:1]]
+    several = [(context, [*other, token]) for token in range(400)]
+    assert not any(one.greedy for one in likelihoods(several))  # though one of them ends well
 
 
 def test_neither_batch_nor_company_matters(ready, likelihoods):

@@ -25,6 +25,7 @@ OUTSIDE = """
   return drawn.x < -8 || drawn.x + drawn.width > room.width + 8;
 }).map(svg => svg.getAttribute('aria-label'))
 """  # the names of charts that are drawn beyond their picture
+TALLEST = "Math.max(...[...document.querySelectorAll('.texts dd')].map(d => d.offsetHeight))"
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +39,10 @@ def recipe(tmp_path_factory, make_folder, tiny_text, tiny_tokenizer):
 def made(recipe):
     """The page on the recipe, and its figures."""
     page, told = recipe.parent / "page.html", recipe.parent / "told.json"
-    done(call(TOOL, f"--recipe={recipe}", f"--out={page}", f"--json={told}", "--price=2"))
+    long = json.dumps({"text": "가나 <b> " * 9000})
+    with (recipe / "samples.jsonl").open("a") as f:
+        f.write(f"{long}\n")
+    done(call(TOOL, f"--recipe={recipe}", f"--out={page}", f"--json={told}", "--price=1e6"))
     return page, json.loads(told.read_text())
 
 
@@ -64,7 +68,7 @@ def test_the_figures_are_those_of_the_files(recipe, made):
     assert second["groups"][-1]["group"] == "adapters" and second["groups"][-1]["shares"] == [1]
     assert second["began"] == 6 * 8 * 32
     assert told["rows"]["input"]["counts"] == {"old": 400, "begun": 57, "new": 57}
-    assert told["texts"][0]["prompt"] == "The cat" and len(told["texts"][0]["texts"]) == 2
+    assert told["texts"][0]["prompt"] == "The cat" and len(told["texts"][0]["texts"]) == 3
     assert [step["name"] for step in told["steps"]] == [s.name for s in past_recipe.steps(
         recipe.parent)]  # fmt: skip
 
@@ -85,7 +89,7 @@ def test_the_page_shows_them(recipe, made):
         "new_rows", "lora, vocabulary",
     ]  # fmt: skip
     last = cells(read, "Speed, memory and cost by stage")[-1]
-    assert last[0] == "second" and last[-1] == f"{told['stages'][1]['seconds'] / 1800:,.2f}"
+    assert last[0] == "second" and last[-1] == f"{told['stages'][1]['seconds'] / 0.0036:,.2f}"
     commands = read.all("pre")[0].text
     assert commands.count("python -m") == 8 and "--config.train=new_rows" in commands
     assert told["stages"][1]["order"] in read.text
@@ -219,6 +223,7 @@ def test_a_browser_shows_it_without_complaint(made, tmp_path, dark):
             shown = tab.asked("getComputedStyle(document.body).backgroundColor")
             levels = [int(part) for part in shown[4:-1].split(",")]
             assert (max(levels) < 64) == dark and (min(levels) > 192) != dark
+            assert tab.asked(TALLEST) < 900  # texts scroll, however long they are
             outside = tab.asked(OUTSIDE)
             assert outside == []
             file = tmp_path / f"{width}.png"

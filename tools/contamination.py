@@ -20,6 +20,7 @@ from maxlite.data.corpus import load_corpus
 from maxlite.data.orders import read_order
 from maxlite.data.sets import named_parts, run_parts
 from maxlite.errors import InputError
+from maxlite.state.run import RunFolder, is_run
 from tools import cli, orders
 
 FLAGS = flags.FLAGS
@@ -44,6 +45,8 @@ flags.DEFINE_integer("batch_size", 0, "Sequences a step; 0: the run's, or 8.", 0
 def main():
     cli.require("run")
     path = storage.place(FLAGS.run)
+    if is_run(path) and RunFolder(path).description.get("kind") == "import":
+        raise InputError(f"{path} is an imported model, which has not trained: it has read nothing")
     file, (steps, batch_size) = read_order(path), _read(path)
     tokenizer = orders.tokenizer(path)
     if FLAGS.text:
@@ -99,8 +102,9 @@ def _print(found):
         where = ", ".join(f"{n:,} in {name}" for name, n in one["sources"].items())
         short = one["documents"] - one["judged"]
         left_out = f"; {short:,} documents are too short to judge" if short else ""
+        share = f"{one['overlap']:.2%}" if one["judged"] else "–"
         print(
-            f"{one['overlap']:>8.2%} {read:>20} {one['judged']:>10,} {one['touched']:>9,} "
+            f"{share:>8} {read:>20} {one['judged']:>10,} {one['touched']:>9,} "
             f"{one['mostly']:>9,}  {one['name']}{f' ({where})' if where else ''}{left_out}"
         )
     for one in found:

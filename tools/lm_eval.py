@@ -7,6 +7,7 @@ and YAML files: by path, or by name from the folders of --include_path. Most rea
 the hub, which must be reachable once; from then on it is in Hugging Face's cache.
 """
 
+import contextlib
 import difflib
 import json
 import logging
@@ -51,7 +52,8 @@ def main():
             raise InputError(f"--include_path={folder} is no folder")
     folders = [str(Path(folder).expanduser()) for folder in FLAGS.include_path]
     manager = TaskManager(include_path=folders or None)
-    tasks = _tasks(manager)
+    with _reach() as lacking:
+        tasks = _tasks(manager, lacking)
     from maxlite.harness import Harnessed
     from maxlite.state.ready import ready_model
 
@@ -85,8 +87,36 @@ def main():
     return json.loads(json.dumps(figures, default=handle_non_serializable))
 
 
-def _tasks(manager):
-    """What --tasks names, with its data: groups and tasks that are inside no other group."""
+@contextlib.contextmanager
+def _reach():
+    """Yields why the hub cannot be reached from here, "" if it can; then the cache alone counts.
+
+    Its libraries would knock again and again, for half a minute.
+    """
+    from huggingface_hub import constants, get_session
+
+    before, why = constants.HF_HUB_OFFLINE, ""
+    if before:
+        why = "HF_HUB_OFFLINE is set"
+    else:
+        try:
+            get_session().head(constants.ENDPOINT, timeout=10)
+        except Exception as e:  # of whichever library it is, they are called ConnectError and such
+            why = str(e) if type(e).__name__.startswith("Connect") else ""
+    constants.HF_HUB_OFFLINE = before or bool(why)
+    try:
+        yield why
+    finally:
+        constants.HF_HUB_OFFLINE = before
+
+
+def _tasks(manager, lacking):
+    """What --tasks names, with its data: groups and tasks that are inside no other group.
+
+    Args:
+      manager: the harness's.
+      lacking: why the hub cannot be reached; "" if it can.
+    """
     try:
         loaded = manager.load(list(FLAGS.tasks))
     except KeyError as e:
@@ -99,24 +129,24 @@ def _tasks(manager):
         if _of_network(e):
             raise InputError(
                 f"--tasks={','.join(FLAGS.tasks)} needs a download, and the hub cannot be reached "
-                f"from here ({told}); run it once where it can, and copy Hugging Face's cache "
-                "($HF_HOME) from there"
+                f"from here ({lacking or told}); run it once where it can, and copy Hugging Face's "
+                "cache ($HF_HOME) from there"
             ) from None
         raise InputError(f"--tasks={','.join(FLAGS.tasks)} cannot be loaded: {told}") from None
     inside = {child for children in loaded["group_map"].values() for child in children}
     names = list(loaded["tasks"])
-    say(f"{len(names)} tasks: {', '.join(names[:8])}{', ...' if len(names) > 8 else ''}")
+    many = f"{len(names)} tasks" if len(names) > 1 else "one task"
+    say(f"{many}: {', '.join(names[:8])}{', ...' if len(names) > 8 else ''}")
     several = {**loaded["groups"], **loaded["tasks"]}
     return [one for name, one in several.items() if name not in inside]
 
 
 def _of_network(error):
-    """Whether something could not be had from the hub, in words of whichever library it was."""
-    from datasets.exceptions import DatasetNotFoundError
-    from huggingface_hub.errors import HfHubHTTPError
+    """Whether the hub was out of reach, in words of whichever library it was; not what it said."""
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
-    kinds = (ConnectionError, DatasetNotFoundError, HfHubHTTPError, TimeoutError)
-    while error:
+    kinds = (ConnectionError, LocalEntryNotFoundError, TimeoutError)
+    while error and not (isinstance(error, HfHubHTTPError) and error.response is not None):
         if isinstance(error, kinds) or type(error).__module__.startswith(("httpx", "requests")):
             return True
         error = error.__cause__ or error.__context__

@@ -25,6 +25,7 @@ from maxlite.data.ngrams import Wanted, Words, words
 from maxlite.data.order import Order
 from maxlite.data.sets import Part
 from maxlite.data.view import View
+from maxlite.errors import InputError
 from maxlite.tokenizer import Tokenizer
 
 Figures = dict[str, Any]
@@ -116,8 +117,20 @@ def overlap(
       touched, mostly    documents with any run that was read, and with `MOSTLY` of them
       sources            {name: runs that were found there first}
       worst              document (its number in the part), words, overlap, source, text
+
+    Raises:
+      InputError: no document has so many words, or none is held out.
     """
     judged = [_judged(part, tokenizer, ngram, min_words) for part in parts]
+    if not any(one.runs for one in judged):
+        documents = sum(len(one.view) for one in judged)
+        raise InputError(
+            f"no document is held out at {parts[0].held_out:g}; name more text, or hold out a "
+            "larger share"
+            if not documents
+            else f"none of the {documents} documents has {min_words} words, and shorter ones are "
+            "not judged; name more text, or give a smaller --min_words"
+        )
     lengths = sorted({n for one in judged for n in one.runs})
     wanted = {
         n: Wanted(np.concatenate([one.runs[n][1] for one in judged if n in one.runs]))

@@ -9,7 +9,7 @@ from typing import Any
 from maxlite.page.style import STYLE
 
 _UNSEEN = ("Cc", "Cf", "Cn", "Co", "Cs", "Zl", "Zp")
-_FIGURE = re.compile(r"[-+×−]?[0-9][0-9.,]*[%kMB]?( \([^()]*\))?|–")
+_FIGURE = re.compile(r"[-+×−]?[0-9][0-9.,]*[%kMBT]?( ([0-9]+ )?(s|min|h)| \([^()]*\))*|–")
 _FORBID = "default-src 'none'; style-src 'unsafe-inline'"
 
 

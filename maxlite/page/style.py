@@ -70,7 +70,8 @@ code.marked{background:var(--mark);box-shadow:inset 0 -2px var(--bad)}
 .change{margin:.6rem 0 1.1rem}.change p{margin:.15rem 0;max-width:none}
 .some{display:flex;flex-wrap:wrap;gap:.35rem 1.1rem;list-style:none;margin:.3rem 0 1rem;padding:0}
 .texts{margin:.4rem 0}.texts dt{font-size:.82rem;color:var(--soft);margin-top:.7rem}
-.texts dd{margin:.15rem 0 0;padding:.45rem .8rem;background:var(--faint);border-radius:.3rem}
+.texts dd{margin:.15rem 0 0;padding:.45rem .8rem;background:var(--faint);border-radius:.3rem;
+max-height:28rem;overflow-y:auto}
 pre{margin:.4rem 0;overflow-x:auto}pre code{display:block;padding:.7rem .9rem;
 white-space:pre;width:max-content;min-width:100%}
 details{margin:.6rem 0}summary{cursor:pointer;font-weight:500}
@@ -97,5 +98,6 @@ svg .lead-line{stroke:var(--soft);stroke-width:.8;fill:none}
 tbody th{max-width:9rem}figure{padding:.75rem .6rem}th,td{
 padding:.35rem .55rem}}
 footer{margin-top:3rem;padding-top:1rem;border-top:1px solid var(--line);font-size:.85rem}
-@media print{nav{display:none}section{break-inside:avoid-page}.scroll{overflow:visible}}
+@media print{nav{display:none}section{break-inside:avoid-page}.scroll{overflow:visible}
+.texts dd{max-height:none}}
 """

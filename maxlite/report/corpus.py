@@ -126,13 +126,13 @@ def funnel(figures: Figures) -> Sequence[Any]:
         for k, name in enumerate(("documents", "bytes"))
     ]
     others = "; steps that took nothing are not drawn" * (len(stages) <= len(steps))
-    chart = bars("What was left after each step", [s[0] for s in stages], series, "{:.1%}".format)
+    chart = bars("What was left after each step", [s[0] for s in stages], series, share)
     rows = [[_START, *_amounts(*first, first), "–", "–", "–"]]
     for step in steps:
         left = _amounts(step["documents_out"], step["bytes_out"], first)
         lost = step["documents_in"] - step["documents_out"]
-        share = _share(lost, step["documents_in"])
-        rows.append([step["name"], *left, f"{lost:,}", share, f"{step['changed']:,}"])
+        dropped = _share(lost, step["documents_in"])
+        rows.append([step["name"], *left, f"{lost:,}", dropped, f"{step['changed']:,}"])
     head = ["Step", "Documents", "Of all", "Bytes", "Of all", "Dropped", "Of its own", "Changed"]
     return (
         "What each step left of the corpus. Where documents fall and bytes do not, short texts"
@@ -238,11 +238,15 @@ def _amounts(documents: int, size: int, first: tuple[int, int]) -> list[str]:
     return [f"{documents:,}", _share(documents, first[0]), human(size), _share(size, first[1])]
 
 
-def _share(part: float, whole: float) -> str:
-    """A share, with two figures after the point where it is below a hundredth."""
-    if not whole:
+def share(part: float | None) -> str:
+    """A share, with two digits after its point where it is nearly nothing or nearly all."""
+    if part is None:
         return "–"
-    return f"{part / whole:.{2 if 0 < part / whole < 0.00995 else 1}%}"
+    return f"{part:.{2 if 0 < part < 0.00995 or 0.9995 <= part < 1 else 1}%}"
+
+
+def _share(part: float, whole: float) -> str:
+    return share(part / whole if whole else None)
 
 
 def duration(seconds: float) -> str:

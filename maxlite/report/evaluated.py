@@ -104,6 +104,8 @@ def _rows(figures: Figures) -> dict[str, Figures]:
 def table(figures: Figures) -> str:
     """Bits per byte, gain beside forgetting, tokens per character and effective context.
 
+    A row without documents, where nothing of a file is held out, has no figures.
+
     Args:
       figures: of an evaluation, or of `compared`.
 
@@ -114,12 +116,12 @@ def table(figures: Figures) -> str:
     rows = _rows(figures)
     if len(figures["groups"]) == 1:
         del rows[TOTAL]
-    bits = {name: f"{row['bits_per_byte']:.4f}" for name, row in rows.items()}
+    bits = {name: _digits(row, "bits_per_byte") for name, row in rows.items()}
     names, room = list(rows), f"{figures['seq_len']} tokens"
     if not was:
         told = [["bits/byte", "loss", "tokens", "tokens/char", f"chars in {room}"]]
         for name, row in rows.items():
-            some = [bits[name], f"{row['loss']:.4f}", str(row["tokens"])]
+            some = [bits[name], _digits(row, "loss"), str(row["tokens"])]
             told.append([*some, *_length(row)])
         return _joined([_block("", told)[1:]], ["", *names])
     lost, fertility, context = ([["before", "after"]] for _ in range(3))
@@ -127,7 +129,7 @@ def table(figures: Figures) -> str:
     for name, row in rows.items():
         gain = row["gain"]
         changed = [f"{gain:.4f}" if gain > _SHOWN else "", f"{-gain:.4f}" if -gain > _SHOWN else ""]
-        lost.append([f"{was[name]['bits_per_byte']:.4f}", bits[name], *changed])
+        lost.append([_digits(was[name], "bits_per_byte"), bits[name], *changed])
         lengths = zip(_length(was[name]), _length(row), strict=True)
         for block, pair in zip((fertility, context), lengths, strict=True):
             block.append(list(pair))
@@ -138,7 +140,11 @@ def table(figures: Figures) -> str:
 
 def _length(row: Figures) -> tuple[str, str]:
     """Tokens per character, and characters in a window."""
-    return f"{row['tokens_per_char']:.4f}", f"{row['context_chars']:,.0f}"
+    return _digits(row, "tokens_per_char"), _digits(row, "context_chars", ",.0f")
+
+
+def _digits(row: Figures, key: str, format_: str = ".4f") -> str:
+    return format(row[key], format_) if row["documents"] else "–"
 
 
 def _block(title: str, rows: Sequence[Sequence[str]]) -> list[str]:

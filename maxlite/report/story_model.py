@@ -20,7 +20,8 @@ from maxlite.page import (
     tag,
 )
 from maxlite.page.markup import join
-from maxlite.report.story_training import charts, number, numbers, share
+from maxlite.report.corpus import share
+from maxlite.report.story_training import charts, number, numbers
 
 Figures = dict[str, Any]
 

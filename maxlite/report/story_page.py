@@ -18,11 +18,11 @@ from maxlite.page import (
     table,
     tag,
 )
-from maxlite.report.corpus import duration
+from maxlite.report.corpus import duration, share
 from maxlite.report.corpus import funnel as cleaning
 from maxlite.report.stages import settings
 from maxlite.report.story_model import costs, rows, samples, scores
-from maxlite.report.story_training import cost, curves, mixture, share, trained
+from maxlite.report.story_training import cost, curves, mixture, several, trained
 
 Figures = dict[str, Any]
 
@@ -45,7 +45,7 @@ def page(figures: Figures) -> str:
     shown = [(name, section(name, *body)) for name, of in parts.items() if (body := of(figures))]
     stages = figures["stages"]
     lead = paragraph(
-        f"A model in {_several(stages)} of training, read from the {figures['kind']} in ",
+        f"A model in {several(stages)} of training, read from the {figures['kind']} in ",
         code(figures["path"]),
         f"; {figures['status']}; made with maxlite {figures['version']}.",
     )
@@ -65,12 +65,12 @@ def _summary(figures: Figures) -> Sequence[Any]:
         said = f"from {before:.3f}: ×{after / before:.2f}"
         entries.append((f"tokens a character, {name}", f"{after:.3f}", said))
     tokens = sum(stage["tokens"] for stage in stages)
-    entries.append(("tokens trained on", human(tokens), f"in {_several(stages)}"))
+    entries.append(("tokens trained on", human(tokens), f"in {several(stages)}"))
     most = max(stage["trained"] / stage["parameters"] for stage in stages)
     beside = sum(g["parameters"] for g in stages[-1]["groups"] if g["group"] == "adapters")
-    said = f"; {human(beside)} more in adapters" if beside else ""
-    whole = human(stages[-1]["parameters"] - beside)
-    entries.append(("parameters", whole, f"at most {share(most)} of all trained in a stage{said}"))
+    said = f"at most {share(most)} trained in one stage" if stages[1:] else f"{share(most)} trained"
+    said += f"; {human(beside)} more in adapters" if beside else ""
+    entries.append(("parameters", human(stages[-1]["parameters"] - beside), said))
     seconds = sum(stage["seconds"] for stage in stages)
     price = figures.get("price", 0)
     said = "of training alone"
@@ -79,10 +79,6 @@ def _summary(figures: Figures) -> Sequence[Any]:
     entries.append(("time", duration(seconds), said))
     lead = "What changed, and at which cost. Of bits and of tokens less is better."
     return lead, facts(figures["name"], entries), *_remarks(figures)
-
-
-def _several(stages: Sequence[Figures]) -> str:
-    return f"{len(stages)} stages" if len(stages) > 1 else "one stage"
 
 
 def _remarks(figures: Figures) -> list[Html]:

@@ -22,7 +22,7 @@ from maxlite.page import (
     table,
     tag,
 )
-from maxlite.report.corpus import duration
+from maxlite.report.corpus import duration, share
 from maxlite.report.stages import GROUPS
 
 Figures = dict[str, Any]
@@ -42,16 +42,14 @@ def numbers(head: Sequence[Any], rows: Iterable[Sequence[Any]], label: str) -> H
     return fold("As a table", table(head, rows, label))
 
 
-def share(part: float | None) -> str:
-    """A share of something, with two digits below a hundredth."""
-    if part is None:
-        return "–"
-    return f"{part:.{2 if 0 < part < 0.00995 or 0.99005 < part < 1 else 1}%}"
-
-
 def number(value: float | None, digits: int = 3) -> str:
     """A number with so many digits after its point."""
     return "–" if value is None else f"{value:,.{digits}f}"
+
+
+def several(stages: Sequence[Figures]) -> str:
+    """How many stages, in words."""
+    return f"{len(stages)} stages" if len(stages) > 1 else "one stage"
 
 
 def stage_name(number: int, stage: Figures) -> str:
@@ -115,14 +113,20 @@ def _costs(stages: Sequence[Figures]) -> Html:
     names = [stage_name(i, stage) for i, stage in enumerate(stages, 1)]
     series = [Series("trained", [(i, s["trained"]) for i, s in enumerate(stages)])]
     drawn = bars("Parameters that trained, by stage", names, series, human)
+    size, unit = _unit(stages)
     rows = [
-        [s["name"], f"{s['trained']:,}", f"{s['parameters']:,}", f"{s['optimizer_gib']:.3f}"]
+        [s["name"], f"{s['trained']:,}", f"{s['parameters']:,}", number(s["optimizer_gib"] * size)]
         for s in stages
     ]
-    head = ["Stage", "Trained", "Of", "Optimizer GiB"]
+    head = ["Stage", "Trained", "Of", f"Optimizer {unit}"]
     most = max(s["parameters"] for s in stages)
     caption = f"Parameters that trained, of {human(most)}. Only these have gradients and moments."
     return figure(drawn, caption, numbers(head, rows, "Parameters that trained, by stage"))
+
+
+def _unit(stages: Sequence[Figures]) -> tuple[int, str]:
+    """In what the optimizer's memory is told, and how many of them a GiB has."""
+    return (1, "GiB") if max(s["optimizer_gib"] for s in stages) >= 0.1 else (1024, "MiB")
 
 
 def curves(figures: Figures) -> Sequence[Any]:
@@ -215,7 +219,7 @@ def mixture(figures: Figures) -> Sequence[Any]:
         if key == "read" or asked
     ]
     chart = bars("Share of the tokens, by source", sources, series, "{:.2%}".format)
-    caption = f"Of all {human(total)} tokens of {len(known)} stages."
+    caption = f"Of all {human(total)} tokens of {several(known)}."
     return lead, charts([figure(chart, caption, fold("By stage", whole))])
 
 
@@ -225,6 +229,7 @@ def cost(figures: Figures) -> Sequence[Any]:
     price = figures.get("price", 0)
     names = [stage_name(i, stage) for i, stage in enumerate(stages, 1)]
     speed = [Series("tokens/s", [(i, s["tokens_per_second"]) for i, s in enumerate(stages)])]
+    size, unit = _unit(stages)
     memory = [Series("GiB", [(i, s["memory_gib"]) for i, s in enumerate(stages)], 2)]
     columns: dict[str, Callable[[Figures], str]] = {
         "Stage": lambda s: s["name"],
@@ -232,7 +237,7 @@ def cost(figures: Figures) -> Sequence[Any]:
         "Tokens": lambda s: human(s["tokens"]),
         "Tokens/s": lambda s: human(s["tokens_per_second"]),
         "Peak GiB": lambda s: number(s["memory_gib"], 2),
-        "Optimizer GiB": lambda s: number(s["optimizer_gib"]),
+        f"Optimizer {unit}": lambda s: number(s["optimizer_gib"] * size),
         "FLOPs": lambda s: human(s["flops"]),
     }
     if any(stage["mfu"] for stage in stages):

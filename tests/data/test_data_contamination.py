@@ -95,3 +95,17 @@ def test_a_part_of_a_document_counts_as_a_part(order, tiny_text, tmp_path):
     assert found["overlap"] == pytest.approx(15 / 21)
     assert (found["touched"], found["mostly"]) == (1, 0)
     assert found["sources"] == {"en": 3}
+    (worst,) = found["worst"]
+    assert (worst["words"], worst["source"]) == (21, "en")
+    assert worst["overlap"] == pytest.approx(15 / 21)
+
+
+def test_seven_in_ten_runs_are_most_of_a_document(order, tiny_text, tmp_path):
+    """And six are not."""
+    corpus, tokenizer = order
+    line = max((tiny_text / "en.txt").read_text().splitlines(), key=len)
+    words, other = line.split(), ["quite", "other", "words"]
+    texts = [" ".join([*words[:9], *other]), " ".join([*words[:8], *other, "again"])]
+    (tmp_path / "some.txt").write_text("\n".join(texts) + "\n")
+    (found,) = overlap(corpus, tokenizer, 10**6, named_parts(f"{tmp_path}/some.txt"), 3, 3)
+    assert (found["ngrams"], found["found"]) == (20, 13) and found["mostly"] == 1

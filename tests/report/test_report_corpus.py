@@ -5,7 +5,7 @@ import copy
 import pages
 import pytest
 
-from maxlite.report.corpus import funnel_table, page
+from maxlite.report.corpus import funnel_table, page, share
 
 NASTY = "<script>alert('x')</script>\u202e"
 FIGURES = {
@@ -121,3 +121,11 @@ def test_an_empty_corpus_and_no_steps(figures):
 def test_times(figures, seconds, said):
     figures["steps"][1]["seconds"] = seconds
     assert f"  {said}  " in funnel_table(figures).split("\n")[-1] + "  "
+
+
+@pytest.mark.parametrize(
+    ("part", "said"),
+    [(None, "–"), (0, "0.0%"), (0.004, "0.40%"), (0.5, "50.0%"), (0.9997, "99.97%"), (1, "100.0%")],
+)
+def test_a_share_that_is_nearly_all_is_not_all(part, said):
+    assert share(part) == said
