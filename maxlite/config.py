@@ -333,10 +333,10 @@ def check_types(config: Any) -> None:
 
 
 def _check_transform(transform: Any, i: int) -> None:
-    if not isinstance(transform, Transform):
+    if not isinstance(transform, Transform) or type(transform).__module__ != Transform.__module__:
         raise InputError(
-            f"config key 'init' holds {transform!r}, which is no transform: write them like"
-            " Untie(), from maxlite.transforms"
+            f"config key 'init' holds {transform!r}, which is no transform of maxlite: write"
+            " them like Untie(), from maxlite.transforms"
         )
     check_fields(transform, f"init[{i}]")
 

@@ -298,6 +298,7 @@ def test_a_run_killed_before_its_first_checkpoint_is_rebuilt_once_more(desk, tra
         ('ExtendVocab("{here}/untied")', ["nothing to extend"]),
         ('CompactVocab(kept_ids="{here}/none")', ["/none", "cannot be read"]),
         ('"Untie"', ["'init'", "'Untie'", "no transform"]),
+        ('type("Mine", (Untie,), {{}})()', ["'init'", "Mine", "no transform of maxlite"]),
     ],
 )
 def test_a_wrong_transform_is_refused_before_anything_is_written(desk, init, words):
