@@ -38,6 +38,7 @@ SMALL = {
     "tools.benchmark": {"dry_run": ""},
     "tools.generate": {"max_new_tokens": "4"},
     "tools.faults": {"dry_run": ""},
+    "tools.evidence": {"dry_run": ""},
     "tools.refine_vocab": {"candidates": "500"},
     "tools.select_documents": {"config.batch_size": "8", "config.seq_len": "32"},
     "tools.evaluate": {"documents": "10", "max_new_tokens": "4"},
