@@ -66,7 +66,11 @@ def test_a_page_without_marks_is_refused(tmp_path):
     page = tmp_path / "page.md"
     page.write_text(PAGE, "utf-8")
     outcome = call("tools.evidence", "--claims=hooks", f"--page={page}", f"--out={tmp_path}/out")
-    assert "needs these lines for hooks: <!-- hooks -->" in outcome.sentence
+    assert (
+        "needs these lines: <!-- hooks --> and, below it, <!-- end of hooks -->" in outcome.sentence
+    )
+    more = call("tools.evidence", "--claims=chinese_llama", f"--page={page}#mine")
+    assert "needs these lines: <!-- chinese_llama mine -->" in more.sentence
     assert page.read_text("utf-8") == PAGE and not (tmp_path / "out").exists()
 
 
@@ -74,8 +78,10 @@ def test_the_page_of_the_project_has_a_place_and_a_command_for_each_claim():
     text = (ROOT / "docs" / "evidence.md").read_text("utf-8")
     for name in CLAIMS:
         assert f"python -m tools.evidence --claims={name}\n" in text
-        between = text.split(f"<!-- {name} -->\n")[1].split(f"<!-- end of {name} -->")[0]
-        assert between.startswith("|") and "±" in between
+        marks = [name] if name in ("solar", "hooks") else [name, f"{name} reviews"]
+        for mark in marks:
+            between = text.split(f"<!-- {mark} -->\n")[1].split(f"<!-- end of {mark} -->")[0]
+            assert between.startswith("|") and "±" in between
 
 
 def test_a_table_of_hooks():

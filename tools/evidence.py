@@ -40,7 +40,11 @@ absl_flags.DEFINE_string("corpus", "", "Text to learn from, as one glob; empty: 
 absl_flags.DEFINE_string("keep", "", "Text that the model knows, as one glob; empty: made.")
 absl_flags.DEFINE_integer("seeds", 3, "Runs of each kind.", 1)
 absl_flags.DEFINE_list("set", [], "More keys of the recipes, such as megabytes=2,batch_size=8.")
-absl_flags.DEFINE_string("page", "", "Put the tables into this page, such as docs/evidence.md.")
+absl_flags.DEFINE_string(
+    "page",
+    "",
+    "Put tables into this page, at its marks <!-- CLAIM -->; FILE#PART: <!-- CLAIM PART -->.",
+)
 
 
 def main() -> dict[str, Any] | None:
@@ -49,10 +53,12 @@ def main() -> dict[str, Any] | None:
         raise InputError(f"--claims has no '{unknown[0]}'; there are {', '.join(CLAIMS)}")
     if wrong := [word for word in FLAGS.set if not re.fullmatch(r"\w+=.+", word)]:
         raise InputError(f"--set has '{wrong[0]}'; write KEY=VALUE, a key of the claims' recipes")
-    out, page = Path(FLAGS.out).expanduser(), Path(FLAGS.page).expanduser() if FLAGS.page else None
-    if page:
-        for name in claims:
-            _replaced(_text(page), page, name, "")
+    out = Path(FLAGS.out).expanduser()
+    file, _, part = FLAGS.page.partition("#")
+    page = Path(file).expanduser() if file else None
+    marks = {name: f"{name} {part}".strip() for name in claims}
+    for mark in marks.values() if page else ():
+        _replaced(page, mark, "")
     for glob in filter(None, (FLAGS.corpus, FLAGS.keep)):
         expand(Source(glob))
     if FLAGS.model:
@@ -83,7 +89,7 @@ def main() -> dict[str, Any] | None:
         said = "\n\n".join([*map(evidence.markdown, tables), _caption(name, begun, runs)])
         print(f"\n{name}\n\n{said}\n")
         if page:
-            outputs.write_text(page, _replaced(_text(page), page, name, said))
+            outputs.write_text(page, _replaced(page, marks[name], said))
             say(f"wrote the tables of {name} into {page}")
         told[name] = tables
     return told
@@ -116,24 +122,21 @@ def _caption(name: str, begun: dict[str, str], runs: list[Figures]) -> str:
     return f"{what}, at most {human(largest)} parameters; {where}."
 
 
-def _text(page: Path) -> str:
-    try:
-        return page.read_text(encoding="utf-8")
-    except (OSError, ValueError) as e:
-        raise InputError(f"--page={page} cannot be read: {e}") from e
-
-
-def _replaced(text: str, page: Path, name: str, between: str) -> str:
-    """A page with something else between the marks of a claim.
+def _replaced(page: Path, mark: str, between: str) -> str:
+    """The text of a page with something else between two marks.
 
     Raises:
-      InputError: they are not there.
+      InputError: it cannot be read, or they are not there.
     """
-    begin, end = f"<!-- {name} -->\n", f"<!-- end of {name} -->"
-    before, mark, rest = text.partition(begin)
+    try:
+        text = page.read_text(encoding="utf-8")
+    except (OSError, ValueError) as e:
+        raise InputError(f"--page={page} cannot be read: {e}") from e
+    begin, end = f"<!-- {mark} -->\n", f"<!-- end of {mark} -->"
+    before, found, rest = text.partition(begin)
     _, closing, after = rest.partition(end)
-    if not (mark and closing):
-        raise InputError(f"--page={page} needs these lines for {name}: {begin.strip()} and {end}")
+    if not (found and closing):
+        raise InputError(f"--page={page} needs these lines: {begin.strip()} and, below it, {end}")
     return f"{before}{begin}{between}\n{closing}{after}"
 
 

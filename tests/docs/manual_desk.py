@@ -13,7 +13,7 @@ TEMPLATE = (
     "Q: {{ message['content'] }}\nA:{% else %} {{ message['content'] }}{{ eos_token }}"
     "{% endif %}{% endfor %}"
 )
-MODELS = ("my-llama", "llama", "large")
+MODELS = ("my-llama", "llama", "large", "stories260K")
 RUNS = ("korean", "one", "stage1", "A", "B")
 
 
@@ -55,6 +55,7 @@ def _text(here: Path, tiny_text: Path) -> None:
     (here / "runs/demo/text").mkdir(parents=True)
     shutil.copy(here / "text/a.txt", here / "runs/demo/text/korean.txt")
     shutil.copy(here / "text/en/a.txt", here / "runs/demo/text/english.txt")
+    shutil.copy(here / "text/a.txt", here / "text/reviews.txt")
     (here / "names.txt").write_text("강산\n", "utf-8")
     (here / "chats").mkdir()
     pairs = [{"instruction": line[:20], "output": line[20:40]} for line in english[:60]]
