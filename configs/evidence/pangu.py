@@ -95,11 +95,18 @@ class PanGu(Experiment):
             "compact": (rows // 2, depth // 2),
             "deeper": (rows // 2, depth * 3 // 4),
         }
+        shared = {"queries_per_kv": large.num_attention_heads // large.num_key_value_heads}
         found = {}
         for name, (size, layers) in wanted.items():
             like = dataclasses.replace(large, vocab_size=size, base_rows=0)
-            near = solve(target, like, depth=layers, expansion=8 / 3, tolerance=0.5)
-            found[name] = solve(target, like, depth=layers, width=near.hidden_size, tolerance=0.02)
+            near = solve(target, like, depth=layers, expansion=8 / 3, **shared, tolerance=1)
+            width = near.hidden_size
+            while True:  # what inherits has at most the larger model's channels
+                shape = solve(target, like, depth=layers, width=width, **shared, tolerance=0.02)
+                if name != "deeper" or shape.intermediate_size <= large.intermediate_size:
+                    break
+                width += near.head_dim * shared["queries_per_kv"]
+            found[name] = shape
         return found
 
 

@@ -95,6 +95,12 @@ def test_rungs_have_equal_parameters_and_compute(desk):
     shapes = recipe.shapes()
     sizes = [count(shape) for shape in shapes.values()]
     assert max(sizes) < 1.03 * min(sizes)
+    large = recipe.shape(recipe.extended)
+    groups = large.num_attention_heads // large.num_key_value_heads
+    assert groups > 1  # or this would not show
+    for shape in shapes.values():
+        assert shape.num_attention_heads == groups * shape.num_key_value_heads
+    assert shapes["deeper"].intermediate_size <= large.intermediate_size
     assert shapes["deeper"].num_hidden_layers > shapes["compact"].num_hidden_layers
     assert shapes["compact"].vocab_size == shapes["random"].vocab_size // 2
     work = {
