@@ -312,7 +312,10 @@ def test_many_texts_that_cannot_be_written_are_not_sampled(desk, unchanged, tmp_
         ),
         (["--count=3", f"--out={tmp_path}/mine.jsonl"], [f"{tmp_path}/mine.jsonl", "--overwrite"]),
         (["--count=3", f"--out={tmp_path}/x.txt"], [f"{tmp_path}/x.txt", ".jsonl"]),
-        (["--count=3", f"--out={tmp_path}/no/x.jsonl"], ["/no/x.jsonl", "folder that exists"]),
+        (
+            ["--count=3", f"--out={tmp_path}/no/x.jsonl"],
+            ["/no/x.jsonl", "a folder that does not exist"],
+        ),
         (["--count=0", f"--out={tmp_path}/x.jsonl"], ["--count"]),
         (["--count=3", "--batch_size=0", f"--out={tmp_path}/x.jsonl"], ["--batch_size"]),
         (["--count=3", "--top_p=0", f"--out={tmp_path}/x.jsonl"], ["top_p"]),

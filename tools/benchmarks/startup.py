@@ -115,14 +115,9 @@ def _start(kind: str, here: Path, run: str) -> Told:
         worker.output(kind, HELP[kind], "--help", env=environment)
         return {"seconds": time.monotonic() - began, "peak_mib": None, "parts": {}}
     if kind == "transformers":
-        mode, arguments = (
-            kind,
-            [str(here / "model"), str(here / "text.txt"), str(ROWS), str(TOKENS)],
-        )
+        mode, given = kind, [here / "model", here / "text.txt", ROWS, TOKENS]
     else:
-        out = here / f"{kind}-{run}".replace(" ", "-")
-        given = (here / "stage.py", out)
-    mode = kind if kind == "transformers" else "ours"
+        mode, given = "ours", [here / "stage.py", here / f"{kind}-{run}".replace(" ", "-")]
     arguments = (mode, str(began), *map(str, given))
     return worker.figures(kind, "tools.benchmarks.first_step", *arguments, env=environment)
 
