@@ -82,7 +82,8 @@ def start(module: str, *arguments: Any, devices: int = 1, **variables: Any) -> s
     inherited = dict(os.environ)
     inherited.pop("TF_CPP_MIN_LOG_LEVEL", None)  # which jax has set for this process
     environment = inherited | {
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"
+        " --xla_cpu_collective_call_terminate_timeout_seconds=300",
         **{key: str(value) for key, value in variables.items()},
     }
     return subprocess.Popen(

@@ -19,8 +19,11 @@ from pathlib import Path
 # Before anything imports jax: pytest may be called without tests/run.sh.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 _DEVICES = "--xla_force_host_platform_device_count"
+_PATIENCE = "--xla_cpu_collective_call_terminate_timeout_seconds"
 if _DEVICES not in os.environ.get("XLA_FLAGS", ""):
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_DEVICES}=8".strip()
+if _PATIENCE not in os.environ["XLA_FLAGS"]:  # eight devices share two cores: 40 s can be too few
+    os.environ["XLA_FLAGS"] += f" {_PATIENCE}=300"
 # Programs keep what they compile under $MAXLITE_CACHE: here the small things too.
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
