@@ -16,7 +16,7 @@ FIRST = 0.2  # of the text that stage 1 reads; not published
 class ChineseLlama(Experiment):
     required = (*Experiment.required, "extended")
 
-    def plan(self):
+    def arms(self):
         tokens = self.tokens(self.extended)
         stage1, stage2 = (f"chinese_llama/pretrain{n}.py" for n in (1, 2))
         for seed in range(self.seeds):
@@ -39,7 +39,6 @@ class ChineseLlama(Experiment):
             yield self.trained("two_stages", seed, stage2, table, rest, stage=1)
             yield self.trained("one_stage", seed, stage2, wider, tokens)
             yield self.trained("adapters", seed, stage2, wider, tokens, train="lora")
-        yield self.compared()
 
     def expects(self):
         wider = self.shape(self.extended)

@@ -25,7 +25,7 @@ KOSOLAR = {
 class Eeve(Experiment):
     required = (*Experiment.required, "extended")
 
-    def plan(self):
+    def arms(self):
         new, old = self.tokens(self.extended), self.tokens(self.model)
         for seed in range(self.seeds):
             for kept, more in ((0.0, ""), (MIXED, "_mixed")):
@@ -43,7 +43,6 @@ class Eeve(Experiment):
             for name, train in KOSOLAR.items():
                 one = "kosolar/stage1.py"
                 yield self.trained(name, seed, one, self.extended, new, train=train)
-        yield self.compared()
 
 
 def get_config() -> Eeve:

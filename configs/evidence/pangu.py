@@ -27,7 +27,7 @@ class PanGu(Experiment):
     criterion: str = "activation"  # of what matters
     sequences: int = 64  # that it is measured on
 
-    def plan(self):
+    def arms(self):
         small = self.shapes()
         text = f"{self.corpus},{self.keep}"
         tokens = self.tokens(self.extended)
@@ -67,7 +67,6 @@ class PanGu(Experiment):
             yield Step.tool(f"order-{seed}", "resample", drawn)
             again = {"data__train": "", "data__eval": "", "data__held_out": 0, "data__order": order}
             yield self.trained("round2", seed, "continue.py", one, rest, **again)
-        yield self.compared()
 
     def compacted(self, text: str, rows: int):
         """The tokenizer's more frequent half, and the larger model with these rows."""

@@ -15,7 +15,7 @@ STAGES = ("tables", "odd", "even", "lora")
 class RedWhale(Experiment):
     required = (*Experiment.required, "extended")
 
-    def plan(self):
+    def arms(self):
         tokens = self.tokens(self.extended)
         for seed in range(self.seeds):
             before = self.extended
@@ -24,7 +24,6 @@ class RedWhale(Experiment):
                 yield self.trained(name, seed, config, before, share, number)
                 before = self.path(f"{name}-{seed}")
             yield self.trained("at_once", seed, "continue.py", self.extended, tokens)
-        yield self.compared()
 
 
 def get_config() -> RedWhale:

@@ -20,7 +20,7 @@ class Solar(Experiment):
     drop: int = 0  # layers that each copy leaves out; 0: a quarter, as published
     group: int = 0  # layers of one copy before the other's turn; 0: half of a copy
 
-    def plan(self):
+    def arms(self):
         drop, depth = self.dropped, self.shape(self.extended).num_hidden_layers
         group = self.group or (depth - drop) // 2
         models = {"as_it_is": self.extended}
@@ -36,7 +36,6 @@ class Solar(Experiment):
                 yield self.trained(
                     name, seed, "solar/continue.py", model, tokens, looks=4, kept=HALF
                 )
-        yield self.compared()
 
     @property
     def dropped(self) -> int:

@@ -1,14 +1,16 @@
 """Experiments: recipes that train a model in several ways, each with several seeds, and compare."""
 
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import chain, islice
 from typing import Any
 
 from maxlite.config import Architecture
 from maxlite.data.sources import documents, expand
+from maxlite.errors import InputError
 from maxlite.hf.folder import open_shape
 from maxlite.mixture import Source
-from maxlite.recipe.steps import Recipe, Step
+from maxlite.recipe.steps import TRAIN, Recipe, Step
 from maxlite.tokenizer import load_tokenizer
 
 _SAMPLE = 2_000  # documents by which it is told how many tokens a byte becomes
@@ -33,7 +35,18 @@ class Experiment(Recipe):
     batch_size: int = 4
     seq_len: int = 128
     learning_rate: float = 2e-3  # the same in all, at its highest
-    runs: list[str] = field(default_factory=list, init=False)  # to compare, as far as yielded
+
+    def arms(self) -> Iterator[Step]:
+        """The steps that make the runs, those of `trained` among them."""
+        raise NotImplementedError
+
+    def plan(self) -> Iterator[Step]:
+        runs: list[str] = []
+        for step in self.arms():
+            runs += step.makes if step.module == TRAIN else ()
+            yield step
+        told = {"out": self.path("runs.html"), "json": self.path("runs.json"), "spread": True}
+        yield Step.tool("compare", "compare_runs", {"runs": tuple(runs), **told})
 
     def inputs(self) -> dict[str, str]:
         named = ("model", "extended", "corpus", "keep")
@@ -59,9 +72,14 @@ class Experiment(Recipe):
 
         Args:
           tokenizer: a folder or file.
+
+        Raises:
+          InputError: the corpus has no text, or cannot be read.
         """
         files = expand(Source(self.corpus))
         texts = list(islice(chain.from_iterable(map(documents, files)), _SAMPLE))
+        if not any(texts):
+            raise InputError(f"config key 'corpus': there is no text in {self.corpus}; name more")
         ids = sum(len(found) + 2 for found in load_tokenizer(tokenizer).encode(texts))
         return self.megabytes * 1e6 * ids / sum(len(text.encode()) for text in texts)
 
@@ -91,11 +109,9 @@ class Experiment(Recipe):
           keys: of the config that are not as in the file or here, "." written "__".
         """
         steps = max(1, round(tokens / (self.batch_size * self.seq_len)))
-        out = self.path(f"{name}-{seed}")
-        self.runs.append(out)
         settings = {
             **({"model": model} if model else {}),
-            "out": out,
+            "out": self.path(f"{name}-{seed}"),
             **self.text(kept),
             "data.held_out": 0.05,
             "seed": seed + 100 * stage,
@@ -111,8 +127,3 @@ class Experiment(Recipe):
             **{key.replace("__", "."): value for key, value in keys.items()},
         }
         return Step.train(f"{name}-{seed}", config, settings)
-
-    def compared(self) -> Step:
-        """The last step."""
-        told = {"out": self.path("runs.html"), "json": self.path("runs.json"), "spread": True}
-        return Step.tool("compare", "compare_runs", {"runs": tuple(self.runs), **told})

@@ -1,10 +1,12 @@
 """A folder that holds what the pages name, all of it tiny."""
 
+import contextlib
 import json
 import shutil
 from pathlib import Path
 
 import extended
+import manual
 import past_recipe
 from commands import ROOT, call, done
 
@@ -115,7 +117,25 @@ def _figures(here: Path) -> None:
     (here / "measured.json").write_text(json.dumps([row]))
 
 
-def run_once(here: Path) -> None:
+def laid_and_run(here: Path, make_folder, tiny_text: Path, tiny_tokenizer: Path) -> Path:
+    """What `lay` makes, with runs."""
+    lay(here, make_folder, tiny_text, tiny_tokenizer)
+    with contextlib.chdir(here):
+        _run_once(here)
+    return here
+
+
+def type_all(page: Path, laid: Path, desk: Path) -> None:
+    """Types the commands of a page, in order, in a copy of what was laid."""
+    several = manual.commands(page)
+    shutil.copytree(laid, desk)
+    without(desk, manual.made(several))
+    with contextlib.chdir(desk):
+        for each in several:
+            manual.enter(each)
+
+
+def _run_once(here: Path) -> None:
     """Trains two steps, in the folder, and gives the run all the names that pages have for one."""
     keys = {"model": "models/base", "data.train": "text/korean/*.txt", "out": f"runs/{RUNS[0]}"}
     keys |= {"steps": 2, "batch_size": 8, "seq_len": 32}

@@ -1,7 +1,5 @@
 """Each command of a page under docs/ is typed, in the order of the page."""
 
-import shutil
-
 import manual
 import manual_desk
 import pytest
@@ -17,21 +15,12 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*found in sys.modules:RuntimeWa
 @pytest.fixture(scope="module")
 def laid(tmp_path_factory, make_folder, tiny_text, tiny_tokenizer):
     here = tmp_path_factory.mktemp("pages")
-    manual_desk.lay(here, make_folder, tiny_text, tiny_tokenizer)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(here)
-        manual_desk.run_once(here)
-    return here
+    return manual_desk.laid_and_run(here, make_folder, tiny_text, tiny_tokenizer)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=manual.name)
-def test_what_a_page_says_to_type(page, laid, tmp_path, monkeypatch):
-    several = manual.commands(page)
-    desk = shutil.copytree(laid, tmp_path / "desk")
-    manual_desk.without(desk, manual.made(several))
-    monkeypatch.chdir(desk)
-    for each in several:
-        manual.enter(each)
+def test_what_a_page_says_to_type(page, laid, tmp_path):
+    manual_desk.type_all(page, laid, tmp_path / "desk")
 
 
 def test_every_page_with_commands_is_here():

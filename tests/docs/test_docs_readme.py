@@ -1,6 +1,5 @@
 """The README and what stands around it: each command is typed, and what it leads to is there."""
 
-import shutil
 from collections import Counter
 
 import manual
@@ -18,23 +17,15 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*found in sys.modules:RuntimeWa
 @pytest.fixture(scope="module")
 def laid(tmp_path_factory, make_folder, tiny_text, tiny_tokenizer):
     here = tmp_path_factory.mktemp("readme")
-    manual_desk.lay(here, make_folder, tiny_text, tiny_tokenizer)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(here)
-        manual_desk.run_once(here)
+    manual_desk.laid_and_run(here, make_folder, tiny_text, tiny_tokenizer)
     elsewhere = tmp_path_factory.mktemp("recipe")
     manual_desk.run_recipe(here, elsewhere, make_folder, tiny_text, tiny_tokenizer)
     return here
 
 
 @pytest.mark.parametrize("page", PAGES, ids=manual.name)
-def test_what_a_page_says_to_type(page, laid, tmp_path, monkeypatch):
-    several = manual.commands(page)
-    desk = shutil.copytree(laid, tmp_path / "desk")
-    manual_desk.without(desk, manual.made(several))
-    monkeypatch.chdir(desk)
-    for each in several:
-        manual.enter(each)
+def test_what_a_page_says_to_type(page, laid, tmp_path):
+    manual_desk.type_all(page, laid, tmp_path / "desk")
 
 
 def test_what_is_left_to_others_is_in_a_page():

@@ -64,7 +64,8 @@ def test_each_claim_can_be_planned_and_compares_all_its_runs(claim, desk):
     a_seed, once = CLAIMS[claim]
     outcome = done(call("maxlite.recipe", *given(desk, claim), "--plan"))
     assert "is not known yet" not in outcome.out and not (desk / claim).exists()
-    _, found = planned(desk, claim)
+    recipe, found = planned(desk, claim)
+    assert list(recipe.plan()) == list(found.values())  # however often it is asked
     runs = [name for name, step in found.items() if step.module == "maxlite.train"]
     assert len(runs) == 2 * a_seed + once
     (compared,) = [step for step in found.values() if step.module == "tools.compare_runs"]
@@ -110,6 +111,12 @@ def test_rungs_have_equal_parameters_and_compute(desk):
     assert max(work.values()) < 1.1 * min(work.values())
     rounds = [int(keys(found[f"round{n}-0"])["steps"]) for n in (1, 2)]
     assert sum(rounds) == pytest.approx(int(keys(found["deeper-0"])["steps"]), abs=1)
+
+
+def test_a_corpus_without_text_is_refused(desk, tmp_path):
+    (tmp_path / "none.txt").write_text("\n", "utf-8")
+    arguments = given(desk, "redwhale", f"--config.corpus={tmp_path}/none.txt", "--plan")
+    assert "there is no text in" in call("maxlite.recipe", *arguments).sentence
 
 
 def test_what_it_begins_from_can_be_made(tmp_path):
