@@ -84,6 +84,11 @@ def test_arms_read_as_many_bytes_whatever_their_tokenizers(desk):
     room = recipe.batch_size * recipe.seq_len
     whole, once = (int(keys(found[f"{n}-0"])["steps"]) for n in ("as_it_was", "at_once"))
     assert whole == round(recipe.tokens(recipe.model) / room) > 2 * once
+    kosolar = ("frozen_trained", "frozen_frozen", "trained_trained", "trained_frozen")
+    assert {int(keys(found[f"{name}-0"])["steps"]) for name in kosolar} == {once}
+    alone, mixed = (keys(found[f"at_once{more}-0"])["data.train"] for more in ("", "_mixed"))
+    assert alone == f"corpus={desk}/ko.txt"
+    assert mixed == f"corpus={desk}/ko.txt:0.9,keep={desk}/en.txt:0.1"
     staged = sum(int(keys(found[f"stage{n}-0"])["steps"]) for n in range(1, 8))
     assert staged == pytest.approx(once, abs=7)
 
